@@ -1,0 +1,67 @@
+# Two commands matter: `make demo` and `make test`. Both install what they need first, into .venv.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := torch==2.13.0+cpu
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-unit check format demo-model lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Install everything into .venv (a few minutes; instant when nothing changed)
+
+demo: install ## Run the whole fleet on this machine until Ctrl-C (ARGS=--once: check itself, tear down)
+	$(BIN)/rayfleet demo $(ARGS)
+
+test: install ## Run all tests, also end to end on a real local fleet (ARGS go to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-unit: install ## Run the tests that start no fleet (ARGS go to pytest)
+	$(BIN)/python -m pytest -m "not e2e" $(ARGS)
+
+check: install ## Check format, lint, types and the direction of imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+format: install ## Format the code and mend what the linter can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+demo-model: install ## Train the two demo models anew, into weights/demo
+	$(BIN)/python -m weights.demo_model $(ARGS)
+
+lock: ## Resolve requirements/cpu.lock anew (ARGS=--upgrade moves every pin)
+	PYTHON="$(PYTHON)" requirements/lock $(ARGS)
+
+clean: ## Remove the environment, caches and local state
+	rm -rf $(VENV) .rayfleet clusters/local .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment is rebuilt when the lock changes, so that it never holds what the lock does not name. torch comes first,
+# from wherever pip is configured to look, else from PyTorch's own index: only that build needs no CUDA.
+$(VENV)/.locked: requirements/cpu.lock
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 15) or sys.exit( \
+	  "rayfleet needs Python 3.11 to 3.14, and $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.11 ..." % v)'
+	"$(PYTHON)" -m venv --clear $(VENV)
+	$(PIP) install --quiet --no-deps $(TORCH) || { \
+	  echo "$(TORCH) is not on the configured indexes; trying PyTorch's own"; \
+	  $(PIP) install --quiet --no-deps --index-url $(TORCH_INDEX) $(TORCH); }
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements/cpu.lock
+	touch $@
+
+# The build backend is in the lock: nothing else is fetched.
+$(VENV)/.installed: pyproject.toml $(VENV)/.locked
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,1 @@
+"""What exists and how it is doing: the fleet's declaration, its machines, its launchers, its observed state."""

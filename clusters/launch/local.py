@@ -1,0 +1,256 @@
+"""The fleet on one machine: a Ray cluster and an object store per site, and the ingress's own cluster.
+
+The same sites, placements and Serve configs as declared; only endpoints, stores and the engines' device differ.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from clusters.launch import ray_head
+from clusters.launch.ports import PortBlock, free_blocks
+from clusters.launch.processes import LaunchError, Run, end, find, log_tail
+from clusters.launch.ray_head import RayHead
+from clusters.launch.stores import LocalStore, environ_for_all, start_store
+from clusters.render import ingress_config, site_config, to_yaml
+from clusters.spec import FleetSpec, KeySpec, SiteSpec
+
+INGRESS = "ingress"
+DEPLOY_TIMEOUT_S = 600
+FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
+
+CPU_ENGINE = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "TORCHDYNAMO_DISABLE": "1",  # else the sampler is compiled at the first request: 20 s, and it needs a C++ compiler
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+class NoLocalFleet(Exception):
+    """The directory holds no running local fleet."""
+
+
+@dataclass(frozen=True)
+class LocalFleet:
+    """Everything another process needs to work with a running local fleet. Holds secrets: kept in a 0600 file."""
+
+    run: Run
+    fleet: FleetSpec
+    heads: Mapping[str, RayHead]
+    stores: Mapping[str, LocalStore]
+    api_key: str = field(repr=False)
+    temp_dir: Path
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.fleet.ingress.port}"
+
+    def config(self, name: str) -> Path:
+        """The Serve config of a site or of the ingress."""
+        return self.run.directory / name / "config.yaml"
+
+
+def prepare(declared: FleetSpec, directory: Path, port: int) -> LocalFleet:
+    """Choose ports, tokens and keys, start the object stores, and write every config. Raises LaunchError.
+
+    `port` is the ingress's.
+    """
+    refuse_second_run(directory)
+    _private_directory(directory)
+    run = Run.new(directory.resolve())
+    temp_dir = Path(tempfile.mkdtemp(prefix="rayfleet-"))
+    try:
+        stores = {site.name: start_store(run, site, run.directory / site.name / "store") for site in declared.sites}
+        blocks = free_blocks(len(declared.sites) + 1, avoid={port})
+        api_key = f"rf-{secrets.token_urlsafe(32)}"
+        fleet = localise(declared, stores, blocks, port, api_key)
+        local = LocalFleet(run, fleet, _heads(fleet, stores, blocks, temp_dir), stores, api_key, temp_dir)
+        _write(local)
+    except BaseException:
+        end(run.id)
+        shutil.rmtree(temp_dir, ignore_errors=True)
+        raise
+    return local
+
+
+def localise(
+    declared: FleetSpec,
+    stores: Mapping[str, LocalStore],
+    blocks: list[PortBlock],
+    port: int,
+    api_key: str,
+) -> FleetSpec:
+    """The declared fleet with loopback endpoints, local stores and one more key."""
+    sites = tuple(
+        site.model_copy(
+            update={"endpoint": f"http://127.0.0.1:{block.serve}", "token_env": site.token_variable, "store": stores[site.name].spec}
+        )
+        for site, block in zip(declared.sites, blocks, strict=False)
+    )
+    key = KeySpec(name="local", sha256=sha256(api_key.encode()).hexdigest())
+    return declared.model_copy(
+        update={
+            "sites": sites,
+            "ingress": declared.ingress.model_copy(update={"port": port}),
+            "keys": (*declared.keys, key),
+        }
+    )
+
+
+def start_cluster(local: LocalFleet, name: str) -> None:
+    """Start the Ray cluster of a site or of the ingress. Raises LaunchError."""
+    ray_head.start(local.run, local.heads[name])
+
+
+def deploy(local: LocalFleet, name: str) -> None:
+    """`serve deploy` its config. Raises LaunchError."""
+    ray_head.deploy(local.run, local.heads[name], local.config(name))
+
+
+def wait_running(local: LocalFleet, name: str, report: Callable[[str], None]) -> None:
+    """Until every application runs. `report` hears of each change. Raises LaunchError when one fails or time is up."""
+    head = local.heads[name]
+    deadline = time.monotonic() + DEPLOY_TIMEOUT_S
+    shown = ""
+    while True:
+        applications = ray_head.applications(head)
+        statuses = {app: details["status"] for app, details in applications.items()}
+        failed = [app for app, status in statuses.items() if status in FAILED]
+        if failed:
+            messages = "\n".join(f"{app}: {applications[app]['message']}" for app in failed)
+            raise LaunchError(f"{name}: {', '.join(failed)} did not start\n{messages[-4000:]}")
+        if statuses and set(statuses.values()) == {"RUNNING"}:
+            return
+        if time.monotonic() > deadline:
+            raise LaunchError(f"{name} was not running after {DEPLOY_TIMEOUT_S} s: {statuses}\n{log_tail(local.run.log(name))}")
+        line = ", ".join(f"{app} {status.lower()}" for app, status in statuses.items())
+        if line != shown:
+            report(line)
+            shown = line
+        time.sleep(0.5)
+
+
+def stop_cluster(local: LocalFleet, name: str, grace_s: float = 5) -> int:
+    """End every process of one site's cluster, or the ingress's, but not its store. Returns how many there were."""
+    ended = end(local.run.id, name, grace_s)
+    shutil.rmtree(local.heads[name].temp_dir, ignore_errors=True)
+    return ended
+
+
+def tear_down(local: LocalFleet, keep_logs: bool = False) -> int:
+    """End every process of the run and remove what it wrote. Returns how many processes there were."""
+    ended = end(local.run.id)
+    shutil.rmtree(local.temp_dir, ignore_errors=True)
+    for entry in local.run.directory.iterdir():
+        if entry.name == "logs" and keep_logs:
+            continue
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    return ended
+
+
+def load(directory: Path) -> LocalFleet:
+    """The local fleet that runs from `directory`. Raises NoLocalFleet."""
+    try:
+        local = TypeAdapter(LocalFleet).validate_json((directory / "run.json").read_bytes())
+    except (FileNotFoundError, ValidationError) as error:
+        raise NoLocalFleet(f"no local fleet runs from {directory}: start one with `rayfleet up`") from error
+    return local
+
+
+def refuse_second_run(directory: Path) -> None:
+    """Raises LaunchError when a fleet still runs from `directory`; clears the remains of one that was killed."""
+    try:
+        local = load(directory)
+    except NoLocalFleet:
+        return
+    if find(local.run.id):
+        raise LaunchError(
+            f"a local fleet already runs from {directory}: end it with `rayfleet down`, or choose another --dir"
+        )
+    tear_down(local)
+
+
+def environment(local: LocalFleet) -> dict[str, str]:
+    """What the ingress and the command line need: every site's token and every store's credentials."""
+    tokens = {site.token_variable: local.heads[site.name].environ[site.token_variable] for site in local.fleet.sites}
+    return {**tokens, **environ_for_all(local.stores.values(), local.run.directory)}
+
+
+def _heads(
+    fleet: FleetSpec, stores: Mapping[str, LocalStore], blocks: list[PortBlock], temp_dir: Path
+) -> dict[str, RayHead]:
+    tokens = {site.token_variable: secrets.token_urlsafe(32) for site in fleet.sites}
+    heads = {
+        site.name: _site_head(site, block, temp_dir / str(number), stores[site.name], tokens[site.token_variable])
+        for number, (site, block) in enumerate(zip(fleet.sites, blocks, strict=False))
+    }
+    heads[INGRESS] = RayHead(
+        INGRESS, blocks[-1], temp_dir / INGRESS, secrets.token_urlsafe(32), cpus=2, gpus=0, resources={}, environ=tokens
+    )
+    return heads
+
+
+def _site_head(site: SiteSpec, ports: PortBlock, temp_dir: Path, store: LocalStore, token: str) -> RayHead:
+    """One node that stands for the least nodes of every pool."""
+    return RayHead(
+        name=site.name,
+        ports=ports,
+        temp_dir=temp_dir,
+        token=secrets.token_urlsafe(32),
+        cpus=sum(pool.cpus * pool.min_nodes for pool in site.pools) or 1,
+        gpus=sum(pool.gpus * pool.min_nodes for pool in site.pools),
+        resources={pool.resource: pool.min_nodes for pool in site.pools if pool.min_nodes},
+        environ={**CPU_ENGINE, **store.environ, site.token_variable: token},
+    )
+
+
+def _write(local: LocalFleet) -> None:
+    for site in local.fleet.sites:
+        # Each site stands for machines of its own, so each has its own node cache.
+        cache = local.fleet.weights.model_copy(update={"cache_dir": str(local.run.directory / site.name / "cache")})
+        fleet_there = local.fleet.model_copy(update={"weights": cache})
+        config = site_config(fleet_there, site, "127.0.0.1", local.heads[site.name].ports.serve, "cpu")
+        _write_config(local, site.name, to_yaml(config, f"{site.name} on this machine, rendered by `rayfleet up`."))
+    config = ingress_config(local.fleet, "127.0.0.1")
+    _write_config(local, INGRESS, to_yaml(config, "The ingress on this machine, rendered by `rayfleet up`."))
+    fleet = local.fleet.model_dump(mode="json", exclude_none=True)
+    (local.run.directory / "fleet.yaml").write_text(to_yaml(fleet, "fleet.yaml as it runs on this machine."))
+    _write_private(local.run.directory / "run.json", TypeAdapter(LocalFleet).dump_json(local, indent=1))
+
+
+def _write_config(local: LocalFleet, name: str, text: str) -> None:
+    """The config, and beside it the environment in which `serve deploy` and `ray status` work by hand."""
+    config = local.config(name)
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(text)
+    inherited = os.environ
+    lines = [
+        f"export {variable}={json.dumps(value)}\n"
+        for variable, value in sorted(ray_head.environment(local.heads[name]).items())
+        if inherited.get(variable) != value
+    ]
+    _write_private(config.parent / "env", "".join(lines).encode())
+
+
+def _private_directory(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)

@@ -1,0 +1,92 @@
+"""The nodes of one cluster in each provider's terms: `provider`, `available_node_types` and the like of `ray up`."""
+
+from typing import Any
+
+from clusters.spec import MachinesSpec, Market, PoolSpec, Provider
+
+DISK_GB = 200  # the engine with its CUDA libraries, and the weights cache
+HEAD = "_head"  # no pool is named so
+IMAGES = {  # Ubuntu 24.04 with NVIDIA drivers
+    Provider.AWS: "resolve:ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id",
+    Provider.GCP: "projects/deeplearning-platform-release/global/images/family/common-cu129-ubuntu-2404-nvidia-580",
+}
+
+Config = dict[str, Any]
+Pools = tuple[PoolSpec, ...]
+
+
+def nodes(provider: Provider, region: str, machines: MachinesSpec, pools: Pools) -> Config:
+    """A head without engines, and one node type per pool."""
+    return {Provider.AWS: _aws, Provider.GCP: _gcp, Provider.ONPREM: _onprem}[provider](region, machines, pools)
+
+
+def _aws(region: str, machines: MachinesSpec, pools: Pools) -> Config:
+    provider = {"type": "aws", "region": region, "cache_stopped_nodes": False}
+    if machines.zones:
+        provider["availability_zone"] = ",".join(machines.zones)
+    types = {HEAD: _head(_aws_node(machines, machines.head))}
+    for pool in pools:
+        market = {"InstanceMarketOptions": {"MarketType": "spot"}} if pool.market == Market.SPOT else {}
+        types[pool.name] = _workers(pool, _aws_node(machines, pool.instance_type) | market)
+    return {"provider": provider, "head_node_type": HEAD, "available_node_types": types}
+
+
+def _aws_node(machines: MachinesSpec, instance_type: str) -> Config:
+    node: Config = {
+        "InstanceType": instance_type,
+        "ImageId": machines.image or IMAGES[Provider.AWS],
+        "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": DISK_GB, "VolumeType": "gp3"}}],
+    }
+    return node | ({"IamInstanceProfile": {"Arn": machines.identity}} if machines.identity else {})
+
+
+def _gcp(region: str, machines: MachinesSpec, pools: Pools) -> Config:
+    provider = {"type": "gcp", "region": region, "availability_zone": machines.zones[0]}
+    types = {HEAD: _head(_gcp_node(machines, machines.head))}
+    for pool in pools:
+        # Labels of GCP have no dots, names of pools no underscores.
+        types[pool.name.replace(".", "_")] = _workers(pool, _gcp_node(machines, pool.instance_type) | _gcp_market(pool))
+    return {
+        "provider": {**provider, "project_id": machines.project},
+        "head_node_type": HEAD,
+        "available_node_types": types,
+    }
+
+
+def _gcp_market(pool: PoolSpec) -> Config:
+    if pool.market == Market.SPOT:
+        return {"scheduling": {"provisioningModel": "SPOT", "instanceTerminationAction": "DELETE"}}
+    # Machines with GPUs cannot move to another host.
+    return {"scheduling": {"onHostMaintenance": "TERMINATE"}} if pool.gpus else {}
+
+
+def _gcp_node(machines: MachinesSpec, machine_type: str) -> Config:
+    image = {"sourceImage": machines.image or IMAGES[Provider.GCP], "diskSizeGb": DISK_GB}
+    node: Config = {
+        "machineType": machine_type,
+        "disks": [{"boot": True, "autoDelete": True, "type": "PERSISTENT", "initializeParams": image}],
+    }
+    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+    return node | ({"serviceAccounts": [{"email": machines.identity, "scopes": scopes}]} if machines.identity else {})
+
+
+def _onprem(region: str, machines: MachinesSpec, pools: Pools) -> Config:
+    # Ray makes the one node type of a local cluster itself.
+    least = sum(pool.min_nodes for pool in pools)
+    provider = {"type": "local", "head_ip": machines.head, "worker_ips": list(machines.hosts)}
+    return {"provider": provider, "min_workers": least}
+
+
+def _head(node: Config) -> Config:
+    return {"resources": {}, "min_workers": 0, "max_workers": 0, "node_config": node}
+
+
+def _workers(pool: PoolSpec, node: Config) -> Config:
+    # The pool's resource is what placements ask for; accelerator_type:… is added by Ray on the node.
+    resources = {"CPU": pool.cpus, "GPU": pool.gpus, pool.resource: 1}
+    return {
+        "resources": {name: count for name, count in resources.items() if count},
+        "min_workers": pool.min_nodes,
+        "max_workers": pool.max_nodes,
+        "node_config": node,
+    }

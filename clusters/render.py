@@ -1,0 +1,88 @@
+"""The Serve `config.yaml` of each site and of the ingress, rendered from the fleet. Plain files: `serve deploy` takes them."""
+
+from typing import Any, Literal
+
+import yaml
+
+from clusters.spec import FleetSpec, PlacementSpec, SiteSpec
+
+AGENT_APP = "fleet-agent"
+INGRESS_APP = "rayfleet"
+
+Config = dict[str, Any]
+
+
+def site_config(fleet: FleetSpec, site: SiteSpec, host: str, port: int, device: Literal["gpu", "cpu"] | None = None) -> Config:
+    """One application per model at the site, and the site agent's.
+
+    `device` overrides what the pools say: `cpu` runs engines without GPUs and books GPUs only as Ray resources.
+    """
+    placements = [(placement, _placement(fleet, placement, device)) for placement in fleet.placements_at(site.name)]
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": host, "port": port},
+        "applications": [
+            {
+                "name": AGENT_APP,
+                "route_prefix": "/fleet",
+                "import_path": "serve_app.site:agent",
+                "args": {
+                    "site": site.name,
+                    "token_variable": site.token_variable,
+                    "placements": [args for _, args in placements],
+                },
+            },
+            *(
+                {
+                    "name": placement.model,
+                    "route_prefix": f"/models/{placement.model}",
+                    "import_path": "serve_app.site:model",
+                    "args": {
+                        **args,
+                        "store": _plain(site.store),
+                        "token_variable": site.token_variable,
+                        "cache_dir": fleet.weights.cache_dir,
+                        "parallel_files": fleet.weights.parallel_files,
+                    },
+                }
+                for placement, args in placements
+            ),
+        ],
+    }
+
+
+def ingress_config(fleet: FleetSpec, host: str) -> Config:
+    """The global ingress. It carries the whole fleet, so that the file alone is the deployment."""
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": host, "port": fleet.ingress.port},
+        "applications": [
+            {
+                "name": INGRESS_APP,
+                "route_prefix": "/",
+                "import_path": "serve_app.ingress:build",
+                "args": {"fleet": _plain(fleet)},
+            }
+        ],
+    }
+
+
+def to_yaml(config: Config, heading: str) -> str:
+    """`heading` becomes the comment on top."""
+    comment = "".join(f"# {line}\n" for line in heading.splitlines())
+    return comment + yaml.safe_dump(config, sort_keys=False, width=120)
+
+
+def _placement(fleet: FleetSpec, placement: PlacementSpec, device: Literal["gpu", "cpu"] | None) -> Config:
+    pool = fleet.site(placement.site).pool(placement.pool)
+    return {
+        "model": _plain(fleet.model(placement.model)),
+        "placement": _plain(placement),
+        "pool": _plain(pool),
+        "device": device or ("gpu" if pool.gpus else "cpu"),
+    }
+
+
+def _plain(spec: Any) -> Config:
+    plain: Config = spec.model_dump(mode="json", exclude_none=True)
+    return plain

@@ -1,0 +1,71 @@
+"""Frozen snapshots of how the fleet is doing. `SiteState` is also the wire format of a site's `/fleet/state`."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    # Unknown fields are ignored: a site may be newer than the ingress that reads it.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Readiness(StrEnum):
+    """`ready` means that at least one replica answers."""
+
+    STARTING = "starting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class EngineSample(Frozen):
+    """What one replica's engine said of itself after its latest step."""
+
+    replica: str
+    running: int = Field(ge=0, description="requests in the batch")
+    waiting: int = Field(ge=0, description="requests queued in the engine")
+    kv_usage: float = Field(ge=0, le=1, description="share of the KV cache in use")
+    at: float = Field(description="seconds since the epoch, by the site's clock")
+
+
+class PlacementState(Frozen):
+    """One model at one site. Loads are sums over replicas; None means that no replica has reported: not the same as 0."""
+
+    model: str
+    release: str
+    readiness: Readiness
+    replicas: int = Field(ge=0, description="replicas that answer")
+    target_replicas: int = Field(ge=0)
+    capacity: int = Field(ge=0, description="requests that one replica runs at once")
+    running: int | None = None
+    waiting: int | None = None
+    kv_usage: float | None = Field(None, description="mean over replicas, 0 to 1")
+    message: str = Field("", description="why it is not ready, for people")
+
+
+class SiteState(Frozen):
+    """What a site says of itself at one moment."""
+
+    site: str
+    at: float = Field(description="seconds since the epoch, by the site's clock")
+    placements: tuple[PlacementState, ...] = ()
+
+    def placement(self, model: str) -> PlacementState | None:
+        return next((placement for placement in self.placements if placement.model == model), None)
+
+
+class Observation(Frozen):
+    """The ingress's latest reading of one site: the state, or why there is none."""
+
+    site: str
+    state: SiteState | None = None
+    read_at: float | None = Field(None, description="of `state`, monotonic seconds, by the ingress's clock")
+    round_trip_s: float | None = None
+    error: str = ""
+
+
+class FleetState(Frozen):
+    """One immutable picture of every site, for one choice."""
+
+    observations: Mapping[str, Observation] = {}

@@ -1,0 +1,156 @@
+"""`rayfleet up`, `down` and `demo`: the whole fleet on this machine."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from clusters.check import load as load_fleet
+from clusters.launch import local as launch
+from clusters.launch.local import LocalFleet
+from clusters.launch.processes import LaunchError, find, free_port
+from serve_app.cli import demo as showing
+from serve_app.cli.steps import Steps
+from serve_app.cli.weights import push_and_replicate
+
+FleetOption = Annotated[Path, typer.Option("--fleet", envvar="RAYFLEET_FILE", help="The fleet file.")]
+DirOption = Annotated[Path, typer.Option("--dir", help="Where configs, logs and secrets of the local fleet are kept.")]
+PortOption = Annotated[int, typer.Option("--port", help="Port of the endpoint; 0 takes a free one.")]
+SiteArgument = Annotated[str | None, typer.Argument(help="Only this site of a running local fleet.")]
+
+DEFAULT_FLEET = Path("fleet.yaml")
+DEFAULT_DIR = Path("clusters/local")
+DEFAULT_PORT = 8000
+
+
+def up(
+    site: SiteArgument = None,
+    fleet: FleetOption = DEFAULT_FLEET,
+    directory: DirOption = DEFAULT_DIR,
+    port: PortOption = DEFAULT_PORT,
+) -> None:
+    """Start the fleet on this machine and leave it running; or bring one stopped site of it back."""
+    console = Console()
+    if site:
+        with Steps(console) as steps:
+            start_part(launch.load(directory), site, steps)
+        return
+    local = bring_up(fleet, directory, port, console)
+    showing.show_access(local, console)
+    console.print("It runs until [bold]rayfleet down[/].")
+
+
+def down(site: SiteArgument = None, directory: DirOption = DEFAULT_DIR) -> None:
+    """End the local fleet and remove what it wrote; or stop one site of it, as if its region were lost."""
+    local = launch.load(directory)
+    if site:
+        _known(local, site)
+        ended = launch.stop_cluster(local, site)
+    else:
+        ended = launch.tear_down(local)
+    Console().print(f"ended {ended} processes")
+
+
+def demo(
+    fleet: FleetOption = DEFAULT_FLEET,
+    directory: DirOption = DEFAULT_DIR,
+    port: PortOption = DEFAULT_PORT,
+    once: Annotated[bool, typer.Option("--once", help="Check the answers, tear down, and exit.")] = False,
+) -> None:
+    """Start the fleet here, show a streamed answer, stay up until Ctrl-C, and leave nothing behind."""
+    console = Console()
+    with _interruptible():
+        local = bring_up(fleet, directory, port, console)
+        try:
+            showing.show_fleet(local, console)
+            showing.show_answer(local, console)
+            if once:
+                showing.check_answers(local, console)
+            showing.show_access(local, console)
+            if not once:
+                console.print("It runs until [bold]Ctrl-C[/].")
+                threading.Event().wait()
+        except KeyboardInterrupt:
+            console.print()
+        finally:
+            with console.status("ending every process"):
+                ended = launch.tear_down(local)
+            left = len(find(local.run.id))
+            console.print(f"ended {ended} processes, {left} left")
+    if left:
+        raise LaunchError(f"{left} processes of the run could not be ended")
+
+
+def bring_up(fleet_file: Path, directory: Path, port: int, console: Console) -> LocalFleet:
+    """Stores, weights, sites and the ingress. Raises LaunchError and leaves no process when a part does not start."""
+    declared = load_fleet(fleet_file)
+    with Steps(console) as steps:
+        with steps.step("object stores") as report:
+            report(", ".join(f"{site.name} {site.store.url.partition(':')[0]}" for site in declared.sites))
+            local = launch.prepare(declared, directory, port or free_port())
+        try:
+            with steps.step("weights") as report:
+                push_and_replicate(local.fleet, os.environ | launch.environment(local), report, fleet_file.parent)
+            _all_at_once([_starting(local, name, steps) for name in local.heads])
+            with steps.step("first readings"):
+                showing.wait_healthy(local)
+        except BaseException:
+            launch.tear_down(local, keep_logs=True)
+            raise
+    return local
+
+
+def start_part(local: LocalFleet, name: str, steps: Steps) -> None:
+    """One cluster: Ray, then its Serve applications, until they run."""
+    _known(local, name)
+    with steps.step(name) as report:
+        report("starting Ray")
+        launch.start_cluster(local, name)
+        report("serve deploy")
+        launch.deploy(local, name)
+        launch.wait_running(local, name, report)
+
+
+def _starting(local: LocalFleet, name: str, steps: Steps) -> Callable[[], None]:
+    return lambda: start_part(local, name, steps)
+
+
+def _all_at_once(tasks: list[Callable[[], None]]) -> None:
+    """The first failure is raised at once: the caller ends the processes that the other tasks wait for."""
+    pool = ThreadPoolExecutor(len(tasks))
+    try:
+        done, _ = wait([pool.submit(task) for task in tasks], return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _known(local: LocalFleet, name: str) -> None:
+    if name not in local.heads:
+        raise typer.BadParameter(f"no {name!r} here; there are {', '.join(local.heads)}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and a closed terminal tear down as Ctrl-C does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+

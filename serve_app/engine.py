@@ -1,0 +1,152 @@
+"""Binds a placement to `ray.serve.llm`: its arguments, its weights, its server."""
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import ray
+from ray import serve
+from ray.llm._internal.common.callbacks.base import CallbackBase
+from ray.serve.llm import LLMConfig, LLMServer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from autoscaling.ray_policy import DEPTH_METRIC
+from clusters.render import AGENT_APP
+from clusters.spec import StoreSpec
+from clusters.state import EngineSample
+from serve_app.engine_stats import latest
+from serve_app.gate import TokenGate, site_token
+from serve_app.site_args import ModelAppArgs
+from weights.cache import fetch
+from weights.store import open_store
+
+REPORT_INTERVAL_S = 0.5
+CPU_KV_CACHE_BYTES = 128 * 2**20
+GPU_HEADROOM = 0.1
+"""Share of a replica's GPU memory that vLLM leaves to CUDA contexts and activations of its neighbours."""
+
+
+def llm_config(args: ModelAppArgs) -> LLMConfig:
+    """Everything `ray.serve.llm` needs to run this placement."""
+    placement = args.placement
+    scaling = placement.autoscaling
+    return LLMConfig(
+        model_loading_config={"model_id": args.model.name},
+        accelerator_type=args.pool.accelerator if args.device == "gpu" else None,
+        accelerator_config={"kind": args.device},
+        placement_group_config=_bundles(args),
+        engine_kwargs=_engine_arguments(args),
+        server_cls=EngineServer,
+        callback_config={
+            "callback_class": WeightsCallback,
+            "callback_kwargs": {
+                "store": args.store.model_dump(),
+                "release": args.model.release,
+                "cache_dir": args.cache_dir,
+                "parallel_files": args.parallel_files,
+                "site": placement.site,
+            },
+        },
+        experimental_configs={"token_variable": args.token_variable},
+        deployment_config={
+            "max_ongoing_requests": 10 * placement.capacity,
+            "ray_actor_options": {"num_cpus": 0},
+            "autoscaling_config": {
+                "min_replicas": scaling.min_replicas,
+                "initial_replicas": scaling.min_replicas,
+                "max_replicas": scaling.max_replicas,
+                "metrics_interval_s": 1,
+                "look_back_period_s": scaling.window_s,
+                "policy": {
+                    "policy_function": "autoscaling.ray_policy:QueueDepthPolicy",
+                    "policy_kwargs": scaling.model_dump(),
+                },
+            },
+        },
+    )
+
+
+def _bundles(args: ModelAppArgs) -> dict[str, Any]:
+    placement = args.placement
+    cards = max(1, int(placement.gpus)) if args.device == "gpu" else 1
+    bundle = {"CPU": placement.cpus / cards, "GPU": placement.gpus / cards, args.pool.resource: 0.001}
+    return {"bundles": [{resource: amount for resource, amount in bundle.items() if amount}] * cards}
+
+
+def _engine_arguments(args: ModelAppArgs) -> dict[str, Any]:
+    """vLLM's arguments: ours from the placement, then the user's own, which win."""
+    placement = args.placement
+    arguments: dict[str, Any] = {
+        "max_model_len": args.model.max_model_len,
+        "max_num_seqs": placement.batching.max_num_seqs,
+        "max_num_batched_tokens": placement.batching.max_num_batched_tokens,
+    }
+    if args.device == "cpu":
+        arguments["enforce_eager"] = True
+        arguments["kv_cache_memory_bytes"] = CPU_KV_CACHE_BYTES
+    else:
+        arguments["gpu_memory_utilization"] = round(min(placement.gpus, 1) * (1 - GPU_HEADROOM), 3)
+        arguments["tensor_parallel_size"] = max(1, int(placement.gpus))
+    return arguments | placement.engine
+
+
+class WeightsCallback(CallbackBase):  # type: ignore[misc]
+    """Before the engine starts: brings the release from the site's store to every node that this replica uses."""
+
+    async def on_before_node_init(self) -> None:
+        nodes = set(ray.util.placement_group_table(self.ctx.placement_group)["bundles_to_node_id"].values())
+        here = ray.get_runtime_context().get_node_id()
+        elsewhere = [
+            _fetch_release.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+                self.llm_config.model_id, **self.kwargs
+            )
+            for node in nodes - {here}
+        ]
+        path = await asyncio.to_thread(fetch_release, self.llm_config.model_id, **self.kwargs)
+        await asyncio.gather(*elsewhere)
+        self.llm_config.get_engine_config().hf_model_id = path
+        self.ctx.run_init_node = False
+
+
+def fetch_release(
+    model: str, store: dict[str, Any], release: str, cache_dir: str, parallel_files: int, site: str
+) -> str:
+    """Returns the local directory that holds the verified release."""
+    return str(fetch(open_store(StoreSpec(**store)), model, release, cache_dir, parallel_files, site))
+
+
+_fetch_release = ray.remote(num_cpus=0)(fetch_release)
+
+
+class EngineServer(LLMServer):  # type: ignore[misc]
+    """Ray's LLM server, behind the site's token, telling the autoscaler and the site agent how its engine does."""
+
+    async def start(self) -> None:
+        await super().start()
+        self._reporter = asyncio.create_task(self._report())
+
+    async def __serve_build_asgi_app__(self) -> TokenGate:
+        app = await super().__serve_build_asgi_app__()
+        return TokenGate(app, site_token(self._llm_config.experimental_configs["token_variable"], os.environ))
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        stats = latest()
+        return {DEPTH_METRIC: stats.running + stats.waiting}
+
+    async def _report(self) -> None:
+        """Push a sample to the agent, for ever. A lost one is not repeated: the next is on its way."""
+        replica = serve.get_replica_context().replica_id.unique_id
+        while True:
+            stats = latest()
+            sample = EngineSample(
+                replica=replica, running=stats.running, waiting=stats.waiting, kv_usage=stats.kv_usage, at=time.time()
+            )
+            try:
+                agent = serve.get_app_handle(AGENT_APP)
+                await asyncio.wait_for(agent.report.remote(self._llm_config.model_id, sample.model_dump()), 5)
+            except (ray.exceptions.RayError, serve.exceptions.RayServeException, TimeoutError):
+                pass
+            await asyncio.sleep(REPORT_INTERVAL_S)
+
+

@@ -1,0 +1,142 @@
+"""The error tree, drawn once, and its one mapping to HTTP: OpenAI's error JSON."""
+
+import json
+from collections.abc import Mapping
+from typing import ClassVar
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+CLOSE = {"connection": "close"}
+"""For answers to a body that was not read to its end: the connection cannot be used again."""
+
+
+class ApiError(Exception):
+    """Base of everything that a client may be told. `message` is for the client: no internals."""
+
+    status: ClassVar[int]
+    type: ClassVar[str]
+    code: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, param: str | None = None, headers: Mapping[str, str] | None = None):
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.headers = dict(headers or {})
+
+
+class RequestError(ApiError):
+    """The client can mend it."""
+
+    type = "invalid_request_error"
+
+
+class BadRequest(RequestError):
+    status = 400
+
+
+class Unauthorized(RequestError):
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self, message: str):
+        super().__init__(message, headers={"www-authenticate": "Bearer"})
+
+
+class ModelNotFound(RequestError):
+    status = 404
+    code = "model_not_found"
+
+    def __init__(self, model: str):
+        super().__init__(f"The model {model!r} does not exist.", param="model")
+
+
+class RouteNotFound(RequestError):
+    status = 404
+    code = "unknown_url"
+
+
+class MethodNotAllowed(RequestError):
+    status = 405
+    code = "method_not_allowed"
+
+
+class BodyTooSlow(RequestError):
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self, deadline_s: float):
+        super().__init__(f"The request body did not arrive within {deadline_s:g} s.", headers=CLOSE)
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    code = "request_too_large"
+
+    def __init__(self, limit: int):
+        super().__init__(f"The request body is larger than {limit} bytes.", headers=CLOSE)
+
+
+class FleetError(ApiError):
+    """The client did nothing wrong, and may try again."""
+
+    type = "server_error"
+
+
+class Internal(FleetError):
+    """Something unforeseen: the log has it, the client gets the request id."""
+
+    status = 500
+    code = "internal_error"
+
+
+class UpstreamFailed(FleetError):
+    status = 502
+    code = "upstream_failed"
+
+
+class NoSite(FleetError):
+    status = 503
+    code = "no_site"
+
+
+class UpstreamTimeout(FleetError):
+    status = 504
+    code = "upstream_timeout"
+
+
+def error_body(error: ApiError) -> bytes:
+    """OpenAI's shape."""
+    body = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return json.dumps({"error": body}).encode()
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` in OpenAI's shape."""
+    for kind in (ApiError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _respond)
+
+
+async def _respond(request: Request, error: Exception) -> Response:
+    told = _translate(request, error)
+    return Response(error_body(told), told.status, told.headers, media_type="application/json")
+
+
+def _translate(request: Request, error: Exception) -> ApiError:
+    match error:
+        case ApiError():
+            return error
+        case HTTPException(status_code=404):
+            return RouteNotFound(f"Unknown URL: {request.method} {request.url.path}")
+        case HTTPException(status_code=405):
+            return MethodNotAllowed(f"{request.method} is not allowed for {request.url.path}.", headers=error.headers)
+        case HTTPException():
+            return BadRequest(error.detail)
+        case RequestValidationError():
+            first = error.errors()[0]
+            return BadRequest(first["msg"], param=".".join(str(part) for part in first["loc"][1:]) or None)
+    # Starlette raises it again after this answer, so that the server logs it with its traceback.
+    return Internal("The server had an error while processing your request.")

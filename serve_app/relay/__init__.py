@@ -1,0 +1,1 @@
+"""Carrying a request to a site and its answer back, byte for byte."""

@@ -1,0 +1,51 @@
+"""Reading the sites' own states, apart from the requests' connections: a busy fleet must stay visible."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from clusters.watch import StateUnreadable
+
+MAX_BYTES = 4 * 2**20
+
+
+class HttpStates:
+    """Reads `GET {endpoint}/fleet/state` with the site's token."""
+
+    def __init__(self, endpoints: Mapping[str, str], tokens: Mapping[str, str]):
+        self._endpoints = endpoints
+        self._tokens = tokens
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar()
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def read(self, site: str) -> bytes:
+        """Raises StateUnreadable. How long it may take is the caller's business."""
+        url = self._endpoints[site].rstrip("/") + "/fleet/state"
+        headers = {"authorization": f"Bearer {self._tokens[site]}"}
+        try:
+            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise StateUnreadable(f"its state answers with status {response.status}")
+                return await _read_bounded(response)
+        except (aiohttp.ClientError, OSError) as error:
+            raise StateUnreadable(f"{type(error).__name__}: {error}") from error
+
+
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise StateUnreadable(f"its state is larger than {MAX_BYTES} bytes")
+    return bytes(body)

@@ -1,0 +1,98 @@
+"""A gateway behind a real server on loopback, in front of fake sites."""
+
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+import pytest
+import uvicorn
+
+from clusters.spec import FleetSpec
+from serve_app.gateway import Gateway
+from tests.fakes.site import FakeSite
+from tests.serve_app.waiting import wait_for
+
+KEY = "sk-test-key"
+
+
+def fleet_spec(sites: Sequence[FakeSite], max_body_bytes: int = 2**20, **routing: float) -> FleetSpec:
+    """A fleet of these sites: `chat` and `embed` everywhere, and `lonely`, which no site reports."""
+    models = {"chat": ["chat", "completions"], "embed": ["embeddings"], "lonely": ["chat"]}
+    pool = {"name": "pool", "instance_type": "x", "gpus": 1, "usd_per_hour": 1}
+    return FleetSpec.model_validate(
+        {
+            "name": "test",
+            "sites": [
+                {
+                    "name": site.name,
+                    "provider": "onprem",
+                    "region": "here",
+                    "jurisdiction": "ch",
+                    "endpoint": site.endpoint,
+                    "store": {"url": "file:///nowhere"},
+                    "machines": {"head": "x"},
+                    "pools": [pool],
+                }
+                for site in sites
+            ],
+            "models": [
+                {"name": name, "source": "x", "release": "0" * 12, "tasks": tasks, "max_model_len": 64}
+                for name, tasks in models.items()
+            ],
+            "placements": [
+                {"model": model, "site": site.name, "pool": "pool", "gpus": 0.25} for site in sites for model in models
+            ],
+            "weights": {"home": sites[0].name},
+            "ingress": {"machines": {"head": "x"}, "max_body_bytes": max_body_bytes},
+            "routing": {"poll_interval_s": 0.05, "connect_timeout_s": 1, **routing},
+            "keys": [{"name": "test", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}],
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A running gateway."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **options: Any) -> openai.OpenAI:
+        """OpenAI's own client, which leaves all retrying to the gateway."""
+        return openai.OpenAI(**{"base_url": f"{self.url}/v1", "api_key": KEY, "max_retries": 0, **options})
+
+
+@contextmanager
+def serving(spec: FleetSpec) -> Iterator[Endpoint]:
+    """The gateway of `spec`, on a port of its own."""
+    app = Gateway(spec, dict.fromkeys((site.name for site in spec.sites), "site-token")).app
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_level="critical"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            wait_for(lambda: server.started)
+            yield Endpoint(listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def sites() -> Iterator[list[FakeSite]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(FakeSite(name)) for name in ("east", "west", "north")]
+
+
+@pytest.fixture
+def endpoint(sites: list[FakeSite]) -> Iterator[Endpoint]:
+    with serving(fleet_spec(sites, first_byte_timeout_s=0.5, idle_timeout_s=0.5)) as running:
+        yield running
