@@ -60,7 +60,9 @@ def decide(signal: Signal, state: State, limits: Limits, current: int, now: floa
     if peak < held:
         return Decision(peak, f"down {held} to {peak}: {load}, not more in {limits.scale_down_delay_s:g} s", state)
     if need < held:
-        return Decision(held, f"hold {held}: {load} needs {need}, but {peak} within {limits.scale_down_delay_s:g} s", state)
+        return Decision(
+            held, f"hold {held}: {load} needs {need}, but {peak} within {limits.scale_down_delay_s:g} s", state
+        )
     return Decision(held, f"hold {held}: {load}", state)
 
 

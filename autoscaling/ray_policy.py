@@ -15,7 +15,14 @@ DEPTH_METRIC = "queue_depth"
 class QueueDepthPolicy:
     """Ray Serve autoscaling policy: constructed once per deployment, called at each control-loop tick."""
 
-    def __init__(self, min_replicas: int, max_replicas: int, target_queue_depth: float, window_s: float, scale_down_delay_s: float):
+    def __init__(
+        self,
+        min_replicas: int,
+        max_replicas: int,
+        target_queue_depth: float,
+        window_s: float,
+        scale_down_delay_s: float,
+    ):
         self._limits = Limits(min_replicas, max_replicas, target_queue_depth, scale_down_delay_s)
         self._window_s = window_s
 
@@ -24,9 +31,7 @@ class QueueDepthPolicy:
         series = (ctx.raw_metrics or {}).get(DEPTH_METRIC, {})
         replicas = [[Sample(point.timestamp, point.value) for point in points] for points in series.values()]
         state = State(tuple(Need(*need) for need in ctx.policy_state.get("needs", ())))
-        decision = decide(
-            queue_depth(replicas, now, self._window_s), state, self._limits, ctx.target_num_replicas, now
-        )
+        decision = decide(queue_depth(replicas, now, self._window_s), state, self._limits, ctx.target_num_replicas, now)
         if decision.target != ctx.target_num_replicas:
             logging.getLogger("ray.serve").info("rayfleet scales %s: %s", ctx.deployment_name, decision.reason)
         return decision.target, {"needs": [(need.at, need.replicas) for need in decision.state.needs]}

@@ -1,4 +1,4 @@
-"""Whether a fleet.yaml is right. Every mistake is reported at once: file, line, field, what is wrong and how to mend it."""
+"""Whether a fleet.yaml is right. Every mistake is reported at once: line, field, what is wrong, how to mend it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -78,4 +78,5 @@ def start_worker(settings: Mapping[str, str], resources: Mapping[str, float]) ->
 def _start(settings: Mapping[str, str], options: str) -> list[str]:
     public = " ".join(f"{name}={quote(value)}" for name, value in settings.items())
     environment = f'secrets="$(sudo cat {SECRETS_FILE})" && set -a && eval "$secrets" && {public} && set +a'
-    return ["ray stop", f"{environment} && ulimit -n 65536 && ray start {options} --disable-usage-stats"]
+    files = 'ulimit -n "$(ulimit -Hn)"'
+    return ["ray stop", f"{environment} && {files} && ray start {options} --disable-usage-stats"]

@@ -6,10 +6,9 @@ from clusters.spec import MachinesSpec, Market, PoolSpec, Provider
 
 DISK_GB = 200  # the engine with its CUDA libraries, and the weights cache
 HEAD = "_head"  # no pool is named so
-IMAGES = {  # Ubuntu 24.04 with NVIDIA drivers
-    Provider.AWS: "resolve:ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id",
-    Provider.GCP: "projects/deeplearning-platform-release/global/images/family/common-cu129-ubuntu-2404-nvidia-580",
-}
+# Ubuntu 24.04 with NVIDIA drivers
+AWS_AMI = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+GCP_IMAGE = "projects/deeplearning-platform-release/global/images/family/common-cu129-ubuntu-2404-nvidia-580"
 
 Config = dict[str, Any]
 Pools = tuple[PoolSpec, ...]
@@ -34,7 +33,7 @@ def _aws(region: str, machines: MachinesSpec, pools: Pools) -> Config:
 def _aws_node(machines: MachinesSpec, instance_type: str) -> Config:
     node: Config = {
         "InstanceType": instance_type,
-        "ImageId": machines.image or IMAGES[Provider.AWS],
+        "ImageId": machines.image or f"resolve:ssm:{AWS_AMI}",
         "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": DISK_GB, "VolumeType": "gp3"}}],
     }
     return node | ({"IamInstanceProfile": {"Arn": machines.identity}} if machines.identity else {})
@@ -61,7 +60,7 @@ def _gcp_market(pool: PoolSpec) -> Config:
 
 
 def _gcp_node(machines: MachinesSpec, machine_type: str) -> Config:
-    image = {"sourceImage": machines.image or IMAGES[Provider.GCP], "diskSizeGb": DISK_GB}
+    image = {"sourceImage": machines.image or GCP_IMAGE, "diskSizeGb": DISK_GB}
     node: Config = {
         "machineType": machine_type,
         "disks": [{"boot": True, "autoDelete": True, "type": "PERSISTENT", "initializeParams": image}],

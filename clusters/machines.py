@@ -17,8 +17,9 @@ SITE_SETTINGS = {
 }
 INGRESS_SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_SERVE_ENABLE_HA_PROXY": "1"}
 RIGHTS = {  # of a site's nodes: least privilege, spelled out in docs/clouds.md
-    Provider.AWS: "read the secret; read the store below its prefix; run and end EC2 instances, and pass its own role to them",
-    Provider.GCP: "secretmanager.secretAccessor; storage.objectViewer; compute.instanceAdmin.v1; iam.serviceAccountUser",
+    Provider.AWS: "read the secret; read the store's prefix; run and end EC2 instances, passing its own role to them",
+    Provider.GCP: "secretmanager.secretAccessor; storage.objectViewer, compute.instanceAdmin.v1 and\n"
+    "iam.serviceAccountUser",
     Provider.ONPREM: "sudo for ssh_user; the store's profile in ~/.aws/credentials",
 }
 
@@ -116,11 +117,12 @@ def _cluster(cluster: _Cluster) -> Config:
 
 def _heading(cluster: _Cluster, path: str) -> str:
     rights = RIGHTS[cluster.provider] if cluster.pools else RIGHTS[cluster.provider].partition(";")[0]
+    origin = commands.secrets_origin(cluster.provider, cluster.name)
     lines = [
         f"Machines of {cluster.name}. Rendered from fleet.yaml by `rayfleet render`: edit that, not this.",
         f"  ray up {path}    ray dashboard {path}    ray down {path}",
         "Held to Ray's own validation, but not exercised on a real cloud. docs/clouds.md goes through it.",
-        f"Secrets: every node reads {commands.SECRETS_FILE}, {commands.secrets_origin(cluster.provider, cluster.name)}.",
+        f"Secrets: every node reads {commands.SECRETS_FILE}, {origin}.",
         f"Rights: {rights}.",
         "To replace: the address that rayfleet is installed from. `example` is none.",
     ]

@@ -51,7 +51,7 @@ class PoolPlan:
 
 
 def plan(fleet: FleetSpec, site: SiteSpec, pool: PoolSpec) -> PoolPlan:
-    """The pool's bounds: no fewer nodes than `min_nodes`, no more than `max_nodes` even if all placements peak at once."""
+    """The pool's bounds, between `min_nodes` and `max_nodes` even if all placements peak at once."""
     placements = tuple(placement for placement in fleet.placements_at(site.name) if placement.pool == pool.name)
     least = pack((_need(p, p.autoscaling.min_replicas) for p in placements), pool.gpus, pool.cpus)
     most = pack((_need(p, p.autoscaling.max_replicas) for p in placements), pool.gpus, pool.cpus)
@@ -60,10 +60,12 @@ def plan(fleet: FleetSpec, site: SiteSpec, pool: PoolSpec) -> PoolPlan:
 
 
 def pack(needs: Iterable[Need], gpus: int, cpus: float) -> Packing:
-    """Seats on as many nodes as it takes, deterministic. A replica must fit on an empty node."""
+    """Seats on as many nodes as it takes, deterministic. Raises ValueError where one replica fits on none."""
     nodes: list[_Node] = []
     seats: list[Seat] = []
     for need in sorted(needs, key=lambda need: (-need.gpus, -need.cpus, need.model)):
+        if not _Node(gpus, cpus).has_room(need):
+            raise ValueError(f"a node with {gpus} GPUs and {cpus:g} CPUs has no room for {need}")
         node = 0  # nodes too full for one replica stay too full for its twins
         for _ in range(need.replicas):
             while node == len(nodes) or not nodes[node].has_room(need):
@@ -92,9 +94,8 @@ class _Node:
         return self.cpus >= _units(need.cpus) and self._cards(need) is not None
 
     def take(self, need: Need) -> tuple[int, ...]:
-        cards = self._cards(need)
-        if cards is None:
-            raise ValueError(f"no room for {need}")
+        """The cards that the replica gets. There must be room."""
+        cards = self._cards(need) or ()
         for card in cards:
             self.cards[card] -= min(_units(need.gpus), UNIT)
         self.cpus -= _units(need.cpus)

@@ -10,14 +10,15 @@ AGENT_APP = "fleet-agent"
 INGRESS_APP = "rayfleet"
 
 Config = dict[str, Any]
+Device = Literal["gpu", "cpu"]
 
 
-def site_config(fleet: FleetSpec, site: SiteSpec, host: str, port: int, device: Literal["gpu", "cpu"] | None = None) -> Config:
+def site_config(fleet: FleetSpec, site: SiteSpec, host: str, port: int, device: Device | None = None) -> Config:
     """One application per model at the site, and the site agent's.
 
     `device` overrides what the pools say: `cpu` runs engines without GPUs and books GPUs only as Ray resources.
     """
-    placements = [(placement, _placement(fleet, placement, device)) for placement in fleet.placements_at(site.name)]
+    placements = fleet.placements_at(site.name)
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": host, "port": port},
@@ -29,24 +30,10 @@ def site_config(fleet: FleetSpec, site: SiteSpec, host: str, port: int, device: 
                 "args": {
                     "site": site.name,
                     "token_variable": site.token_variable,
-                    "placements": [args for _, args in placements],
+                    "placements": [_agent_placement(fleet, placement) for placement in placements],
                 },
             },
-            *(
-                {
-                    "name": placement.model,
-                    "route_prefix": f"/models/{placement.model}",
-                    "import_path": "serve_app.site:model",
-                    "args": {
-                        **args,
-                        "store": _plain(site.store),
-                        "token_variable": site.token_variable,
-                        "cache_dir": fleet.weights.cache_dir,
-                        "parallel_files": fleet.weights.parallel_files,
-                    },
-                }
-                for placement, args in placements
-            ),
+            *(_model_app(fleet, site, placement, device) for placement in placements),
         ],
     }
 
@@ -73,13 +60,27 @@ def to_yaml(config: Config, heading: str) -> str:
     return comment + yaml.safe_dump(config, sort_keys=False, width=120)
 
 
-def _placement(fleet: FleetSpec, placement: PlacementSpec, device: Literal["gpu", "cpu"] | None) -> Config:
-    pool = fleet.site(placement.site).pool(placement.pool)
+def _agent_placement(fleet: FleetSpec, placement: PlacementSpec) -> Config:
+    model = fleet.model(placement.model)
+    return {"model": model.name, "release": model.release, "capacity": placement.capacity}
+
+
+def _model_app(fleet: FleetSpec, site: SiteSpec, placement: PlacementSpec, device: Device | None) -> Config:
+    pool = site.pool(placement.pool)
     return {
-        "model": _plain(fleet.model(placement.model)),
-        "placement": _plain(placement),
-        "pool": _plain(pool),
-        "device": device or ("gpu" if pool.gpus else "cpu"),
+        "name": placement.model,
+        "route_prefix": f"/models/{placement.model}",
+        "import_path": "serve_app.site:model",
+        "args": {
+            "model": _plain(fleet.model(placement.model)),
+            "placement": _plain(placement),
+            "pool": _plain(pool),
+            "device": device or ("gpu" if pool.gpus else "cpu"),
+            "store": _plain(site.store),
+            "token_variable": site.token_variable,
+            "cache_dir": fleet.weights.cache_dir,
+            "parallel_files": fleet.weights.parallel_files,
+        },
     }
 
 

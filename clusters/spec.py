@@ -43,9 +43,13 @@ class StoreSpec(Spec):
     """An object store, and which credentials open it. No secret is ever written here."""
 
     url: StoreUrl = Field(description="s3://bucket/prefix, gs://bucket/prefix or file:///directory")
-    endpoint: HttpUrl | None = Field(None, description="of an S3-compatible or GCS server; unset means the provider's own")
+    endpoint: HttpUrl | None = Field(
+        None, description="of an S3-compatible or GCS server; unset means the provider's own"
+    )
     region: str | None = Field(None, description="S3 signing region; unset means the profile's")
-    profile: str | None = Field(None, description="s3: profile in the AWS credentials file; unset means the normal chain")
+    profile: str | None = Field(
+        None, description="s3: profile in the AWS credentials file; unset means the normal chain"
+    )
     credentials_file: str | None = Field(
         None, description="gs: path of a service-account JSON file; unset means application default credentials"
     )
@@ -76,7 +80,9 @@ class MachinesSpec(Spec):
     head: str = Field(description="instance type of the head node; onprem: its host name or address")
     hosts: tuple[str, ...] = Field((), description="onprem: worker host names or addresses")
     zones: tuple[str, ...] = Field((), description="availability zones; unset means all of the region")
-    image: str | None = Field(None, description="AMI id, GCE image; unset means Ray's default for the provider")
+    image: str | None = Field(
+        None, description="AMI id, GCE image; unset means the provider's Ubuntu 24.04 with NVIDIA drivers"
+    )
     project: str | None = Field(None, description="gcp: project id")
     identity: str | None = Field(None, description="aws: instance profile ARN; gcp: service account e-mail")
     ssh_user: str = "ubuntu"
@@ -140,11 +146,15 @@ class PlacementSpec(Spec):
     model: Name
     site: Name
     pool: Name
-    gpus: float = Field(1, ge=0, le=64, description="GPUs per replica: a fraction of one card, or whole cards; 0 on CPU pools")
+    gpus: float = Field(
+        1, ge=0, le=64, description="GPUs per replica: a fraction of one card, or whole cards; 0 on CPU pools"
+    )
     cpus: float = Field(1, gt=0, description="CPUs per replica")
     batching: BatchingSpec = BatchingSpec()
     autoscaling: AutoscalingSpec = AutoscalingSpec()
-    engine: dict[str, Any] = Field(default_factory=dict, description="further vLLM engine arguments, passed as they are")
+    engine: dict[str, Any] = Field(
+        default_factory=dict, description="further vLLM engine arguments, passed as they are"
+    )
 
     @property
     def capacity(self) -> int:
@@ -159,7 +169,9 @@ class RoutingSpec(Spec):
     state_max_age_s: float = Field(5, gt=0, description="a state older than this makes the site unhealthy")
     max_attempts: int = Field(3, ge=1, le=10, description="sites tried for one request before its first byte")
     connect_timeout_s: float = Field(2, gt=0)
-    first_byte_timeout_s: float = Field(120, gt=0, description="seconds an attempt may stay silent before the next site")
+    first_byte_timeout_s: float = Field(
+        120, gt=0, description="seconds an attempt may stay silent before the next site"
+    )
     idle_timeout_s: float = Field(120, gt=0, description="seconds between two chunks of an answer")
 
 

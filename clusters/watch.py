@@ -88,7 +88,7 @@ class FleetWatch:
             if task.done():
                 raise RuntimeError(f"{task.get_name()} has ended") from (None if task.cancelled() else task.exception())
 
-    async def observe(self, site: str) -> Observation:
+    async def observe(self, site: str) -> None:
         """Read one site once and publish what came of it. A failed reading keeps the last state, with its age."""
         started = self._clock.now()
         try:
@@ -98,7 +98,6 @@ class FleetWatch:
         except StateUnreadable as error:
             observation = self._state.observations[site].model_copy(update={"error": str(error)})
         self._state = FleetState(observations={**self._state.observations, site: observation})
-        return observation
 
     async def _watch(self, site: str) -> None:
         while True:

@@ -11,7 +11,7 @@ from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, Deplo
 
 from clusters.state import EngineSample, PlacementState, Readiness, SiteState
 from serve_app.gate import TokenGate, site_token
-from serve_app.site_args import ENGINE_DEPLOYMENT, AgentAppArgs, PlacementArgs
+from serve_app.site_args import ENGINE_DEPLOYMENT, AgentAppArgs, AgentPlacement
 
 SAMPLE_LIFETIME_S = 5.0
 STATUS_INTERVAL_S = 1.0
@@ -47,8 +47,8 @@ class SiteAgent:
             placements=tuple(
                 placement_state(
                     placement,
-                    self._applications.get(placement.model.name),
-                    tuple(self._samples.get(placement.model.name, {}).values()),
+                    self._applications.get(placement.model),
+                    tuple(self._samples.get(placement.model, {}).values()),
                 )
                 for placement in self._args.placements
             ),
@@ -65,18 +65,18 @@ def _fresh(samples: Mapping[str, EngineSample], now: float) -> dict[str, EngineS
 
 
 def placement_state(
-    args: PlacementArgs, application: ApplicationStatusOverview | None, samples: Sequence[EngineSample]
+    placement: AgentPlacement, application: ApplicationStatusOverview | None, samples: Sequence[EngineSample]
 ) -> PlacementState:
     """Join what Serve's controller says of an application with what its engines say of themselves."""
     replica_states = _engine_deployment(application)
     answering = replica_states.get("RUNNING", 0)
     return PlacementState(
-        model=args.model.name,
-        release=args.model.release,
+        model=placement.model,
+        release=placement.release,
         readiness=_readiness(application, answering),
         replicas=answering,
         target_replicas=sum(replica_states.get(state, 0) for state in ("RUNNING", "STARTING", "UPDATING")),
-        capacity=args.placement.capacity,
+        capacity=placement.capacity,
         running=sum(sample.running for sample in samples) if samples else None,
         waiting=sum(sample.waiting for sample in samples) if samples else None,
         kv_usage=sum(sample.kv_usage for sample in samples) / len(samples) if samples else None,

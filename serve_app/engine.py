@@ -148,5 +148,3 @@ class EngineServer(LLMServer):  # type: ignore[misc]
             except (ray.exceptions.RayError, serve.exceptions.RayServeException, TimeoutError):
                 pass
             await asyncio.sleep(REPORT_INTERVAL_S)
-
-

@@ -102,8 +102,8 @@ class Telemetry:
     def attempt_failed(self, site: str, reason: str) -> None:
         self._record(FAILED_ATTEMPTS, 1, site, reason)
 
-    def leases(self, model: str, site: str, open: int) -> None:
-        self._record(LEASES, open, model, site)
+    def leases(self, model: str, site: str, count: int) -> None:
+        self._record(LEASES, count, model, site)
 
     def site(self, site: str, healthy: bool, age_s: float | None) -> None:
         self._record(SITE_HEALTHY, healthy, site)

@@ -1,4 +1,4 @@
-"""For every test: hypothesis draws the same examples each time, and never fails one for being slow on a busy machine."""
+"""For every test: hypothesis draws the same examples each time, and fails none for being slow on a busy machine."""
 
 from hypothesis import settings
 

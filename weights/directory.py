@@ -93,5 +93,5 @@ def _opened(content: Path | bytes) -> BinaryIO:
 
 
 def _raise_unless_absent(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         raise error

@@ -26,6 +26,7 @@ from weights.store import CHUNK, Stored
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 import gcsfs
+from gcsfs.core import UnclosableBytesIO
 from gcsfs.retry import HttpError, NonRetryableError
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
@@ -65,14 +66,14 @@ class GcsStore:
 
     def size(self, key: str) -> int | None:
         # Asking for the object itself answers 404 for a missing bucket too.
-        page = self._page("read", self._prefix + key, None)
-        return next((item.size for item in _stored(page, self._prefix) if item.key == key), None)
+        page = self._page("read", key, None, 1)
+        return next((item.size for item in self._stored(page) if item.key == key), None)
 
     def objects(self, prefix: str) -> Iterator[Stored]:
         token = None
         while True:
-            page = self._page("list objects", self._prefix + prefix, token)
-            yield from _stored(page, self._prefix)
+            page = self._page("list objects", prefix, token, PAGE)
+            yield from self._stored(page)
             token = page.get("nextPageToken")
             if token is None:
                 return
@@ -84,7 +85,7 @@ class GcsStore:
     def write(self, key: str, content: Path | bytes) -> None:
         with self._translated("write", key):
             if isinstance(content, Path) and content.stat().st_size > CHUNK:
-                self._files.put_file(str(content), self._path(key), chunksize=CHUNK)
+                self._write_large(key, content)
             else:
                 self._write_small(key, content if isinstance(content, bytes) else content.read_bytes())
 
@@ -93,25 +94,50 @@ class GcsStore:
             try:
                 self._files.call("DELETE", "b/{}/o/{}", self._bucket, self._prefix + key)
             except FileNotFoundError:
-                self._page("delete", self._prefix + key, None)
+                self._page("delete", key, None, 1)
 
     def _write_small(self, key: str, content: bytes) -> None:
         """gcsfs would frame it as multipart by bare line feeds, which eats a final carriage return of the content."""
-        self._files.call(
+        self._upload("media", key, content)
+
+    def _write_large(self, key: str, path: Path) -> None:
+        """In one session of as many requests as there are chunks; the object appears with the last."""
+        size, sent = path.stat().st_size, 0
+        session = self._upload("resumable", key, b"")["Location"]
+        with path.open("rb") as file:
+            while sent < size:
+                file.seek(sent)
+                piece = file.read(CHUNK)
+                end = sent + len(piece)
+                headers = {"Content-Range": f"bytes {sent}-{end - 1}/{size}"}
+                answer, _ = self._files.call("PUT", session, headers=headers, data=UnclosableBytesIO(piece))
+                # Until it has everything, the server says how much it kept, which may be less than was sent.
+                kept = int(answer["Range"].rpartition("-")[2]) + 1 if "Range" in answer else end
+                if kept <= sent:
+                    raise StoreError(self.url, f"write {key}", f"the server keeps nothing beyond {sent:,} bytes")
+                sent = kept
+
+    def _upload(self, kind: str, key: str, content: bytes) -> Mapping[str, str]:
+        answer: Mapping[str, str]
+        answer, _ = self._files.call(
             "POST",
             f"{self._endpoint}/upload/storage/v1/b/{quote(self._bucket, safe='')}/o",
-            uploadType="media",
+            uploadType=kind,
             name=self._prefix + key,
             headers={"Content-Type": "application/octet-stream"},
-            data=content,
+            data=UnclosableBytesIO(content),
         )
+        return answer
 
-    def _page(self, verb: str, prefix: str, token: str | None) -> dict[str, Any]:
-        with self._translated(verb):
-            page: dict[str, Any] = self._files.call(
-                "GET", "b/{}/o", self._bucket, prefix=prefix, maxResults=PAGE, pageToken=token, json_out=True
-            )
+    def _page(self, verb: str, prefix: str, token: str | None, size: int) -> Mapping[str, Any]:
+        """Objects in the order of their names; a missing bucket, and nothing else, is NotFound."""
+        query = {"prefix": self._prefix + prefix, "pageToken": token, "maxResults": size}
+        with self._translated(verb, prefix):
+            page: Mapping[str, Any] = self._files.call("GET", "b/{}/o", self._bucket, json_out=True, **query)
             return page
+
+    def _stored(self, page: Mapping[str, Any]) -> Iterator[Stored]:
+        return (Stored(item["name"].removeprefix(self._prefix), int(item["size"])) for item in page.get("items", ()))
 
     def _path(self, key: str) -> str:
         return f"{self._bucket}/{self._prefix}{key}"
@@ -160,11 +186,7 @@ def _credentials(spec: StoreSpec) -> Credentials:
         if path is None:
             return application_default(scopes=[SCOPE])[0]
         return service_account.Credentials.from_service_account_file(  # type: ignore[no-any-return, no-untyped-call]
-            os.path.expanduser(path), scopes=[SCOPE]
+            str(Path(path).expanduser()), scopes=[SCOPE]
         )
     except (OSError, ValueError, DefaultCredentialsError) as error:
         raise AccessDenied(spec.url, "open", str(error), CREDENTIALS_HINT) from error
-
-
-def _stored(page: Mapping[str, Any], prefix: str) -> Iterator[Stored]:
-    return (Stored(item["name"].removeprefix(prefix), int(item["size"])) for item in page.get("items", ()))

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import botocore.session
-from boto3.s3.transfer import TransferConfig
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import (
@@ -93,9 +92,13 @@ class S3Store:
             raise AssertionError("unreachable")
 
     def write(self, key: str, content: Path | bytes) -> None:
-        stream = BytesIO(content) if isinstance(content, bytes) else content.open("rb")
-        with self._translated("write", key), stream:
-            self._client.upload_fileobj(stream, self._bucket, self._prefix + key, Config=self._transfer)
+        with self._translated("write", key):
+            if isinstance(content, bytes):
+                self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=content)
+            else:
+                # By name: from an open file it would read ten parts ahead into memory.
+                with create_transfer_manager(self._client, self._transfer) as transfers:
+                    transfers.upload(str(content), self._bucket, self._prefix + key).result()
 
     def delete(self, key: str) -> None:
         with self._translated("delete", key):

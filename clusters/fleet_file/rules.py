@@ -75,7 +75,7 @@ def _dangling(fleet: Part) -> Iterator[Mistake]:
 
 
 def _reference(part: Part, field: str, what: str, known: set[Any]) -> Iterator[Mistake]:
-    # A name that is itself mistaken (None) may be the one that is meant. Where there is none at all, that is the mistake.
+    # A name that is itself mistaken (None) may be the one that is meant; to have none at all is a mistake elsewhere.
     if part[field] is not None and known and part[field] not in known and None not in known:
         options = sorted(known)
         fix = did_you_mean(part[field], options, f"use one of: {', '.join(options)}")

@@ -6,6 +6,7 @@ for one service account (RFC 7523), 401 without them, `ifGenerationMatch`, pages
 
 import argparse
 import json
+import re
 import secrets
 import threading
 import time
@@ -26,16 +27,18 @@ from google.auth import jwt
 from google.auth.exceptions import GoogleAuthError
 
 HOST = "127.0.0.1"
-TOKEN_PATH = "/token"
-GOOGLE_TOKEN_URI = "https://oauth2.googleapis.com/token"
+OAUTH_PATH = "/token"
+GOOGLE_OAUTH = "https://oauth2.googleapis.com/token"
 """google-auth writes this audience into its assertions, whatever the key file's `token_uri`."""
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 SCOPE = "https://www.googleapis.com/auth/devstorage."
 TOKEN_LIFETIME_S = 3600
 APIS = ("/storage/v1/", "/upload/storage/v1/", "/download/storage/v1/", "/batch/storage/v1")
-MAX_BODY = 2**30
+LISTING = re.compile("/storage/v1/b/[^/]+/o")
+MAX_BODY = 2**27
 MAX_METADATA = 2**16
-MAX_PAGE = 1000
+MAX_PAGE = 100
+"""Objects per answer. Google's limit is 1,000, and it may answer with fewer: clients must follow `nextPageToken`."""
 
 Json = dict[str, Any]
 Query = Mapping[str, str]
@@ -63,7 +66,7 @@ class Account:
         private_key = load_pem_private_key(key_file["private_key"].encode(), password=None)
         self._public_key = private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         self._email: str = key_file["client_email"]
-        self._audiences = [key_file["token_uri"], GOOGLE_TOKEN_URI]
+        self._audiences = [key_file["token_uri"], GOOGLE_OAUTH]
         self._expiry: dict[str, float] = {}
 
     def grant(self, form: Query, now: float) -> Json:
@@ -112,12 +115,12 @@ class Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no type
     def __init__(self, connection: Any, address: Any, server: Server) -> None:
         super().__init__(server.storage, connection, address, server)
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
         try:
             body = self._body()
-            if url.path == TOKEN_PATH:
+            if url.path == OAUTH_PATH:
                 answer = self._token(dict(parse_qsl(body.decode(errors="replace"))))
             else:
                 self.server.account.check(self.headers.get("Authorization", ""), time.time())
@@ -127,7 +130,7 @@ class Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no type
             answer = self._json(refused.status, refused.body)
         self.wfile.write(answer)
 
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
     def _token(self, form: Query) -> bytes:
         try:
@@ -140,7 +143,7 @@ class Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no type
             raise Refused(HTTPStatus.NOT_FOUND, "notFound", "no such API")
         if "ifGenerationMatch" in query:
             self._check_generation(url, query, body)
-        if self.command == "GET" and url.path.endswith("/o"):
+        if self.command == "GET" and LISTING.fullmatch(url.path):
             return self._json(HTTPStatus.OK, self._page(_bucket(url), query))
         if query.get("uploadType") == "media" and not body:
             return self._json(HTTPStatus.OK, self._empty_object(_bucket(url), query["name"]))
@@ -154,7 +157,7 @@ class Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no type
             raise Refused(HTTPStatus.PRECONDITION_FAILED, "conditionNotMet", message)
 
     def _page(self, bucket: str, query: Query) -> Json:
-        """The emulator lists everything at once; the real one never more than MAX_PAGE objects."""
+        """The emulator lists everything at once, the real one in pages."""
         self._check_bucket(bucket)
         items, prefixes = self.server.storage.get_file_list(bucket, query.get("prefix"), query.get("delimiter"))
         items = [item for item in items if item["name"] > query.get("pageToken", "")]

@@ -68,8 +68,10 @@ def prepare(declared: FleetSpec, directory: Path, port: int) -> LocalFleet:
     """
     refuse_second_run(directory)
     _private_directory(directory)
+    shutil.rmtree(directory / "logs", ignore_errors=True)
     run = Run.new(directory.resolve())
-    temp_dir = Path(tempfile.mkdtemp(prefix="rayfleet-"))
+    # Not below TMPDIR: HAProxy's sockets lie 75 characters deeper, and a socket's path ends at 97.
+    temp_dir = Path(tempfile.mkdtemp(prefix="rf-", dir="/tmp"))
     try:
         stores = {site.name: start_store(run, site, run.directory / site.name / "store") for site in declared.sites}
         blocks = free_blocks(len(declared.sites) + 1, avoid={port})
@@ -94,7 +96,11 @@ def localise(
     """The declared fleet with loopback endpoints, local stores and one more key."""
     sites = tuple(
         site.model_copy(
-            update={"endpoint": f"http://127.0.0.1:{block.serve}", "token_env": site.token_variable, "store": stores[site.name].spec}
+            update={
+                "endpoint": f"http://127.0.0.1:{block.serve}",
+                "token_env": site.token_variable,
+                "store": stores[site.name].spec,
+            }
         )
         for site, block in zip(declared.sites, blocks, strict=False)
     )
@@ -133,7 +139,9 @@ def wait_running(local: LocalFleet, name: str, report: Callable[[str], None]) ->
         if statuses and set(statuses.values()) == {"RUNNING"}:
             return
         if time.monotonic() > deadline:
-            raise LaunchError(f"{name} was not running after {DEPLOY_TIMEOUT_S} s: {statuses}\n{log_tail(local.run.log(name))}")
+            raise LaunchError(
+                f"{name} was not running after {DEPLOY_TIMEOUT_S} s: {statuses}\n{log_tail(local.run.log(name))}"
+            )
         line = ", ".join(f"{app} {status.lower()}" for app, status in statuses.items())
         if line != shown:
             report(line)
@@ -143,9 +151,7 @@ def wait_running(local: LocalFleet, name: str, report: Callable[[str], None]) ->
 
 def stop_cluster(local: LocalFleet, name: str, grace_s: float = 5) -> int:
     """End every process of one site's cluster, or the ingress's, but not its store. Returns how many there were."""
-    ended = end(local.run.id, name, grace_s)
-    shutil.rmtree(local.heads[name].temp_dir, ignore_errors=True)
-    return ended
+    return ray_head.stop(local.run, local.heads[name], grace_s)
 
 
 def tear_down(local: LocalFleet, keep_logs: bool = False) -> int:

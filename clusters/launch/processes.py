@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import psutil
 
 RUN_MARK = "RAYFLEET_RUN"
 PART_MARK = "RAYFLEET_PART"
+KILLS = 5
 
 
 class LaunchError(Exception):
@@ -35,7 +37,9 @@ class Run:
         return self.directory / "logs" / f"{part}.log"
 
 
-def spawn(run: Run, part: str, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> subprocess.Popen[bytes]:
+def spawn(
+    run: Run, part: str, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None = None
+) -> subprocess.Popen[bytes]:
     """Start a process of `part` in its own session, its output appended to the part's log."""
     run.log(part).parent.mkdir(parents=True, exist_ok=True)
     with run.log(part).open("ab") as log:
@@ -51,7 +55,9 @@ def spawn(run: Run, part: str, argv: Sequence[str], env: Mapping[str, str], cwd:
         )
 
 
-def wait_until(run: Run, part: str, ready: Callable[[], bool], process: subprocess.Popen[bytes], timeout_s: float) -> None:
+def wait_until(
+    run: Run, part: str, ready: Callable[[], bool], process: subprocess.Popen[bytes], timeout_s: float
+) -> None:
     """Poll `ready` until it holds. Raises LaunchError with the log's tail when the process ends or time is up."""
     deadline = time.monotonic() + timeout_s
     while not ready():
@@ -77,18 +83,21 @@ def find(run_id: str, part: str | None = None) -> list[psutil.Process]:
 
 
 def end(run_id: str, part: str | None = None, grace_s: float = 5) -> int:
-    """End every process of a run or part: SIGTERM, then SIGKILL. Repeats, since a dying parent may still fork.
+    """End every process of a run or part: SIGTERM, and SIGKILL to what is left after `grace_s`.
 
     Returns how many there were.
     """
     total = 0
-    for wait_s in (grace_s, 1.0, 1.0, 1.0):
+    rounds = [(psutil.Process.terminate, grace_s)] if grace_s else []
+    # Several kills: a parent that dies late may still fork.
+    for signal, wait_s in rounds + [(psutil.Process.kill, 1.0)] * KILLS:
         processes = find(run_id, part)
         if not processes:
             break
         total = max(total, len(processes))
         for process in processes:
-            _signal(process, hard=wait_s < grace_s or grace_s == 0)
+            with suppress(psutil.NoSuchProcess):
+                signal(process)
         psutil.wait_procs(processes, timeout=wait_s)
     return total
 
@@ -111,11 +120,8 @@ def log_tail(path: Path, lines: int = 30) -> str:
 
 def clean_environment() -> dict[str, str]:
     """This process's environment without what would make a child join another run or another Ray cluster."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "RAYFLEET_RUN", "RAYFLEET_PART"))}
-
-
-def _signal(process: psutil.Process, hard: bool) -> None:
-    try:
-        process.kill() if hard else process.terminate()
-    except psutil.NoSuchProcess:
-        pass
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAY_", "RAYFLEET_RUN", "RAYFLEET_PART"))
+    }

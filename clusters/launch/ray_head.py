@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from clusters.launch.ports import PortBlock
-from clusters.launch.processes import LaunchError, Run, clean_environment, log_tail, spawn, wait_until
+from clusters.launch.processes import LaunchError, Run, clean_environment, end, log_tail, spawn, wait_until
 
 BIN = Path(sys.executable).parent
 START_TIMEOUT_S = 120
+START_ATTEMPTS = 2
+"""A Ray node gives up when it has not started within 30 s, which happens on a machine that is busy just then."""
 DEPLOY_TIMEOUT_S = 120
 
 
@@ -43,9 +46,24 @@ class RayHead:
 
 def start(run: Run, head: RayHead) -> None:
     """Returns once the dashboard answers. Raises LaunchError."""
-    head.temp_dir.mkdir(parents=True, exist_ok=True)
-    process = spawn(run, head.name, _command(head), environment(head))
-    wait_until(run, head.name, lambda: _answers(head), process, START_TIMEOUT_S)
+    for attempt in range(1, START_ATTEMPTS + 1):
+        head.temp_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            process = spawn(run, head.name, _command(head), environment(head))
+            wait_until(run, head.name, lambda: _is_up(head), process, START_TIMEOUT_S)
+        except LaunchError:
+            stop(run, head, grace_s=0)
+            if attempt == START_ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def stop(run: Run, head: RayHead, grace_s: float) -> int:
+    """End every process of the cluster and remove its temp dir. Returns how many processes there were."""
+    ended = end(run.id, head.name, grace_s)
+    shutil.rmtree(head.temp_dir, ignore_errors=True)
+    return ended
 
 
 def deploy(run: Run, head: RayHead, config: Path) -> None:
@@ -74,7 +92,7 @@ def environment(head: RayHead) -> dict[str, str]:
     """Of the Ray node, and of a person's `ray` and `serve` commands against it."""
     first_http, last_http = head.ports.replica_http
     first_grpc, last_grpc = head.ports.replica_grpc
-    haproxy = head.temp_dir / "haproxy"
+    haproxy = head.temp_dir / "h"
     return clean_environment() | {
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "RAY_ADDRESS": head.gcs_address,
@@ -129,7 +147,10 @@ def _command(head: RayHead) -> list[str]:
     ]
 
 
-def _answers(head: RayHead) -> bool:
+def _is_up(head: RayHead) -> bool:
+    """The dashboard may answer before the node has registered; `ray start` leaves this file once it has."""
+    if not (head.temp_dir / "ray_current_cluster").exists():
+        return False
     try:
         _get(head, "/api/version")
     except (urllib.error.URLError, ConnectionError, TimeoutError):

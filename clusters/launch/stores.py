@@ -1,6 +1,6 @@
 """Local object stores that stand for those of the sites: other processes, the real protocols, credentials of their own.
 
-AWS is moto's S3 with IAM enforced, Google Cloud is `gcs_server`, on-prem is rclone's S3. All listen on loopback only.
+For s3:// of AWS it is moto with IAM enforced, for other s3:// rclone, for gs:// `gcs_server`. All listen on loopback.
 """
 
 import json
@@ -8,6 +8,7 @@ import os
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,13 @@ def start_store(run: Run, site: SiteSpec, directory: Path) -> LocalStore:
     """Starts the store of a site, with its bucket. Its secrets and objects lie in `directory`. Raises LaunchError."""
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
-    return STARTERS[site.provider](run, site, directory)
+    return _starter(site)(run, site, directory)
+
+
+def _starter(site: SiteSpec) -> Callable[[Run, SiteSpec, Path], LocalStore]:
+    scheme = urlsplit(site.store.url).scheme
+    s3 = _start_moto if site.provider is Provider.AWS else _start_rclone
+    return {"s3": s3, "gs": _start_gcs, "file": _make_directory}[scheme]
 
 
 def environ_for_all(stores: Collection[LocalStore], directory: Path) -> dict[str, str]:
@@ -75,7 +82,8 @@ def _start_moto(run: Run, site: SiteSpec, directory: Path) -> LocalStore:
         return [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)]
 
     # Four requests are free: they make the bucket and the user that everything after them must authenticate as.
-    environ = clean_environment() | {"INITIAL_NO_AUTH_ACTION_COUNT": "4"}
+    # Short pages, as S3 may answer them, so that paging is exercised.
+    environ = clean_environment() | {"INITIAL_NO_AUTH_ACTION_COUNT": "4", "MOTO_S3_DEFAULT_MAX_KEYS": "100"}
     endpoint = _start(run, _part(site), argv, environ)
     return _s3_store(site, directory, endpoint, region, _mint(endpoint, region, _bucket(site), site.name))
 
@@ -85,6 +93,7 @@ def _mint(endpoint: str, region: str, bucket: str, user: str) -> AwsKey:
     # A third of a second to import, and only needed here.
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
 
     def client(service: Any) -> Any:
         return boto3.client(
@@ -92,16 +101,19 @@ def _mint(endpoint: str, region: str, bucket: str, user: str) -> AwsKey:
             region_name=region,
             endpoint_url=endpoint,
             aws_access_key_id="nobody",
-            aws_secret_access_key="nobody",
+            aws_secret_access_key="nobody",  # noqa: S106 - no one checks it yet
             config=Config(retries={"total_max_attempts": 1}),
         )
 
     placement = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    client("s3").create_bucket(Bucket=bucket, **placement)
-    iam = client("iam")
-    iam.create_user(UserName=user)
-    iam.put_user_policy(UserName=user, PolicyName="weights", PolicyDocument=json.dumps(bucket_policy(bucket)))
-    key = iam.create_access_key(UserName=user)["AccessKey"]
+    try:
+        client("s3").create_bucket(Bucket=bucket, **placement)
+        iam = client("iam")
+        iam.create_user(UserName=user)
+        iam.put_user_policy(UserName=user, PolicyName="weights", PolicyDocument=json.dumps(bucket_policy(bucket)))
+        key = iam.create_access_key(UserName=user)["AccessKey"]
+    except (BotoCoreError, ClientError) as error:
+        raise LaunchError(f"{endpoint} has no bucket {bucket} and no key for it: {error}") from error
     return AwsKey(key["AccessKeyId"], key["SecretAccessKey"])
 
 
@@ -182,11 +194,11 @@ def _start_gcs(run: Run, site: SiteSpec, directory: Path) -> LocalStore:
     return LocalStore(site.name, spec, NO_CLOUD)
 
 
-STARTERS: Mapping[Provider, Callable[[Run, SiteSpec, Path], LocalStore]] = {
-    Provider.AWS: _start_moto,
-    Provider.GCP: _start_gcs,
-    Provider.ONPREM: _start_rclone,
-}
+def _make_directory(run: Run, site: SiteSpec, directory: Path) -> LocalStore:
+    """A directory needs no server, but still one of its own: the declared one may be shared."""
+    data = directory / "data"
+    data.mkdir(exist_ok=True)
+    return LocalStore(site.name, StoreSpec(url=data.resolve().as_uri()), {})
 
 
 def _start(run: Run, part: str, argv: Callable[[int], list[str]], environ: Mapping[str, str]) -> str:
@@ -202,6 +214,8 @@ def _start(run: Run, part: str, argv: Callable[[int], list[str]], environ: Mappi
 def _start_once(run: Run, part: str, argv: Callable[[int], list[str]], environ: Mapping[str, str]) -> str:
     port = free_port(HOST)
     process = spawn(run, part, argv(port), environ, cwd=ROOT)
+    # It outlives this function, perhaps this process: whenever it ends here, it is reaped.
+    threading.Thread(target=process.wait, name=part, daemon=True).start()
     wait_until(run, part, lambda: _listens(process, port), process, START_TIMEOUT_S)
     return f"http://{HOST}:{port}"
 

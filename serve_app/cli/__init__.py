@@ -13,7 +13,10 @@ from serve_app.cli import fleet, local, render, status, weights
 from weights.errors import WeightsError
 
 commands = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="One OpenAI-compatible endpoint over many Ray clusters."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One OpenAI-compatible endpoint over many Ray clusters.",
 )
 for command in (fleet.check, fleet.schema, fleet.key, render.render, local.up, local.down, local.demo, status.status):
     commands.command()(command)

@@ -13,7 +13,8 @@ from rich.text import Text
 from clusters.launch.local import INGRESS, LocalFleet
 from clusters.launch.processes import LaunchError, log_tail
 from clusters.spec import ModelSpec, Task
-from serve_app.cli.status import FleetUnreachable, read_sites, sites_table
+from clusters.state import Readiness
+from serve_app.cli.status import FleetUnreachable, Site, read_sites, sites_table
 
 QUESTION = "What is rayfleet?"
 HEALTHY_TIMEOUT_S = 60
@@ -30,12 +31,19 @@ def wait_healthy(local: LocalFleet) -> None:
         except FleetUnreachable as error:
             sites, reason = [], str(error)
         else:
-            reason = "; ".join(f"{site['site']}: {site['reason']}" for site in sites if not site["healthy"])
+            reason = "; ".join(filter(None, map(_why_not_ready, sites)))
         if sites and not reason:
             return
         if time.monotonic() > deadline:
             raise LaunchError(f"the ingress sees no healthy fleet: {reason}\n{log_tail(local.run.log(INGRESS))}")
         time.sleep(0.2)
+
+
+def _why_not_ready(site: Site) -> str:
+    if not site["healthy"]:
+        return f"{site['site']}: {site['reason']}"
+    waiting = [placement["model"] for placement in site["placements"] if placement["readiness"] != Readiness.READY]
+    return f"{site['site']}: {', '.join(waiting)} not ready" if waiting else ""
 
 
 def show_fleet(local: LocalFleet, console: Console) -> None:
@@ -46,7 +54,10 @@ def show_answer(local: LocalFleet, console: Console) -> None:
     """A streamed answer, as it arrives. Raises LaunchError unless it ends as it should."""
     began = time.monotonic()
     raw = _client(local).chat.completions.with_raw_response.create(
-        model=_model(local, Task.CHAT).name, messages=[{"role": "user", "content": QUESTION}], temperature=0, stream=True
+        model=_model(local, Task.CHAT).name,
+        messages=[{"role": "user", "content": QUESTION}],
+        temperature=0,
+        stream=True,
     )
     console.print(f"[bold]{QUESTION}")
     answer, first, finish = "", 0.0, None
@@ -58,7 +69,9 @@ def show_answer(local: LocalFleet, console: Console) -> None:
                 console.print(choice.delta.content, end="", style="cyan", markup=False, highlight=False)
             finish = choice.finish_reason or finish
     seconds = time.monotonic() - began
-    console.print(f"\n[dim]streamed by {raw.headers[SITE_HEADER]}; first token after {first:.2f} s, all {seconds:.2f} s\n")
+    console.print(
+        f"\n[dim]streamed by {raw.headers[SITE_HEADER]}; first token after {first:.2f} s, all {seconds:.2f} s\n"
+    )
     if not answer.strip() or finish not in ("stop", "length"):
         raise LaunchError(f"the streamed answer did not end well: {answer!r}, finish_reason {finish!r}")
 

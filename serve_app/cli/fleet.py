@@ -27,7 +27,7 @@ def check(
     fleet: FleetFile = Path("fleet.yaml"),
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Name every mistake in the fleet file. Of a right one, show which replicas share cards, and what the nodes cost."""
+    """Name every mistake in the fleet file. Of a right one, show which replicas share cards and what nodes cost."""
     try:
         spec = load(fleet)
     except InvalidFleet as error:

@@ -39,8 +39,7 @@ def up(
     """Start the fleet on this machine and leave it running; or bring one stopped site of it back."""
     console = Console()
     if site:
-        with Steps(console) as steps:
-            start_part(launch.load(directory), site, steps)
+        bring_back(launch.load(directory), site, console)
         return
     local = bring_up(fleet, directory, port, console)
     showing.show_access(local, console)
@@ -98,7 +97,12 @@ def bring_up(fleet_file: Path, directory: Path, port: int, console: Console) -> 
         try:
             with steps.step("weights") as report:
                 push_and_replicate(local.fleet, os.environ | launch.environment(local), report, fleet_file.parent)
-            _all_at_once([_starting(local, name, steps) for name in local.heads])
+            with steps.step("Ray clusters") as report:
+                # One after the other: each starts in seconds, but not beside engines that load.
+                for name in local.heads:
+                    report(name)
+                    launch.start_cluster(local, name)
+            _all_at_once([_deploying(local, name, steps) for name in local.heads])
             with steps.step("first readings"):
                 showing.wait_healthy(local)
         except BaseException:
@@ -107,19 +111,23 @@ def bring_up(fleet_file: Path, directory: Path, port: int, console: Console) -> 
     return local
 
 
-def start_part(local: LocalFleet, name: str, steps: Steps) -> None:
-    """One cluster: Ray, then its Serve applications, until they run."""
+def bring_back(local: LocalFleet, name: str, console: Console) -> None:
+    """Start one stopped cluster of a running fleet again."""
     _known(local, name)
-    with steps.step(name) as report:
-        report("starting Ray")
-        launch.start_cluster(local, name)
-        report("serve deploy")
-        launch.deploy(local, name)
-        launch.wait_running(local, name, report)
+    with Steps(console) as steps:
+        with steps.step("Ray cluster"):
+            launch.start_cluster(local, name)
+        _deploying(local, name, steps)()
 
 
-def _starting(local: LocalFleet, name: str, steps: Steps) -> Callable[[], None]:
-    return lambda: start_part(local, name, steps)
+def _deploying(local: LocalFleet, name: str, steps: Steps) -> Callable[[], None]:
+    def deploy() -> None:
+        with steps.step(name) as report:
+            report("serve deploy")
+            launch.deploy(local, name)
+            launch.wait_running(local, name, report)
+
+    return deploy
 
 
 def _all_at_once(tasks: list[Callable[[], None]]) -> None:
@@ -152,5 +160,3 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-

@@ -15,7 +15,9 @@ SERVE_PORT = 8000
 
 
 def render(
-    fleet: Annotated[Path, typer.Option("--fleet", envvar="RAYFLEET_FILE", help="The fleet file.")] = Path("fleet.yaml"),
+    fleet: Annotated[Path, typer.Option("--fleet", envvar="RAYFLEET_FILE", help="The fleet file.")] = Path(
+        "fleet.yaml"
+    ),
     into: Annotated[Path, typer.Option("--into", help="Directory to write below.")] = Path(),
 ) -> None:
     """Write ray-cluster.yaml and config.yaml for the ingress and for every site."""

@@ -22,7 +22,9 @@ class FleetUnreachable(Exception):
 
 
 def status(
-    endpoint: Annotated[str | None, typer.Option(help="Base URL of the ingress; unset means the local fleet's.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Base URL of the ingress; unset means the local fleet's.")
+    ] = None,
     directory: Annotated[Path, typer.Option("--dir", help="Of the local fleet.")] = Path("clusters/local"),
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
@@ -51,7 +53,18 @@ def read_sites(endpoint: str, key: str) -> list[Site]:
 
 
 def sites_table(sites: list[Site]) -> Table:
-    table = Table("site", "health", "model", "release", "replicas", "running", "waiting", "KV in use", title="Sites", title_justify="left")
+    table = Table(
+        "site",
+        "health",
+        "model",
+        "release",
+        "replicas",
+        "running",
+        "waiting",
+        "KV in use",
+        title="Sites",
+        title_justify="left",
+    )
     for site in sites:
         health = "[green]healthy" if site["healthy"] else f"[red]{site['reason']}"
         for placement in site["placements"] or [{}]:

@@ -26,7 +26,9 @@ class Steps:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
 
@@ -38,7 +40,7 @@ class Steps:
         try:
             yield report
         except BaseException:
-            report("[red]failed")
+            report("failed")
             raise
         finish()
 
@@ -58,5 +60,3 @@ class Steps:
             self._console.print(f"[{time.monotonic() - self._began:6.1f} s] {name}: {doing}", markup=False)
 
         return report, lambda: report(f"done in {time.monotonic() - began:.1f} s")
-
-

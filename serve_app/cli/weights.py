@@ -3,11 +3,11 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 import yaml
@@ -100,7 +100,7 @@ def status(
     asked = [(model, site) for model in declared.models for site in declared.sites]
     findings = for_each(lambda pair: _find(*pair), asked, len(declared.sites))
     if as_json:
-        typer.echo(json.dumps([finding.__dict__ for finding in findings], indent=2))
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         Console().print(_findings_table(declared, findings))
     if any(finding.state == "error" for finding in findings):
@@ -128,8 +128,7 @@ def push_and_replicate(
 
 def pinned(text: str, model: str, release: str) -> str:
     """The text of a fleet file with another release of one model, and nothing else changed."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    assert root is not None
+    root = cast(yaml.MappingNode, yaml.compose(text, Loader=yaml.SafeLoader))
     models = next(value for key, value in root.value if key.value == "models")
     entries = [{key.value: value for key, value in entry.value} for entry in models.value]
     value = next(entry["release"] for entry in entries if entry["name"].value == model)

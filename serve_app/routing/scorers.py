@@ -1,5 +1,6 @@
 """Scorers: what a site would cost a request, on an absolute scale. Less is better."""
 
+import math
 from collections.abc import Callable
 
 from serve_app.routing.candidate import Candidate
@@ -14,7 +15,8 @@ def requests_per_slot(facts: Facts, candidate: Candidate) -> float:
     The site's own count knows other ingress replicas' requests, ours knows the latest: each fills the other's gap.
     """
     placement = candidate.placement
-    assert placement is not None, "only candidates that passed the filters are scored"
+    if placement is None:
+        return math.inf
     reported = (placement.running or 0) + (placement.waiting or 0)
     load = max(reported + candidate.in_flight_since, candidate.in_flight)
     return load / (placement.replicas * placement.capacity)

@@ -23,7 +23,9 @@ def test_a_block_with_a_listener_is_avoided() -> None:
 def test_ports_of_a_block_are_distinct_and_inside() -> None:
     block = PortBlock(10_000)
     single = [
-        value for name in dir(PortBlock) if isinstance(getattr(PortBlock, name), property) and isinstance(value := getattr(block, name), int)
+        value
+        for name in dir(PortBlock)
+        if isinstance(getattr(PortBlock, name), property) and isinstance(value := getattr(block, name), int)
     ]
     ranges = [block.workers, block.replica_http, block.replica_grpc]
     ports = single + [port for first, last in ranges for port in range(first, last + 1)]

@@ -72,9 +72,7 @@ def state(site: str, **more: Any) -> bytes:
 
 
 def watch(clock: FakeClock, reader: FakeReader) -> FleetWatch:
-    return FleetWatch(
-        tuple(reader.answers), reader, interval_s=1, timeout_s=0.01, clock=clock, rng=random.Random(1)
-    )
+    return FleetWatch(tuple(reader.answers), reader, interval_s=1, timeout_s=0.01, clock=clock, rng=random.Random(1))
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -167,7 +165,8 @@ def test_readings_are_jittered_and_one_hung_site_holds_up_no_other() -> None:
             assert len(set(clock.slept)) == len(clock.slept)
             assert all(0.9 <= seconds <= 1.1 for seconds in clock.slept)
             read_at = watching.state.observations["east"].read_at
-            assert read_at is not None and clock.now() - read_at < 1.5
+            assert read_at is not None
+            assert clock.now() - read_at < 1.5
 
     run(test())
 

@@ -116,7 +116,9 @@ def test_wrong_key(fleet: Fleet) -> None:
 
 
 def test_no_key(fleet: Fleet) -> None:
-    response = httpx.post(f"{fleet.local.endpoint}/v1/chat/completions", json={"model": "demo-chat", "messages": QUESTION})
+    response = httpx.post(
+        f"{fleet.local.endpoint}/v1/chat/completions", json={"model": "demo-chat", "messages": QUESTION}
+    )
     assert response.status_code == 401
     assert response.headers["www-authenticate"].startswith("Bearer")
     _assert_openai_error(response)
@@ -159,7 +161,9 @@ def test_body_over_the_limit(fleet: Fleet) -> None:
     assert response.status_code == 413
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/chat/completions", 405), ("POST", "/v1/nowhere", 404)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/v1/chat/completions", 405), ("POST", "/v1/nowhere", 404)]
+)
 def test_wrong_routes(fleet: Fleet, method: str, path: str, status: int) -> None:
     response = fleet.http.request(method, path)
     assert response.status_code == status

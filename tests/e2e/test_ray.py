@@ -82,8 +82,12 @@ def test_redeploying_the_ingress_keeps_it_answering(fleet: Fleet) -> None:
 
 def test_no_secret_reaches_a_log(fleet: Fleet) -> None:
     secrets = [fleet.local.api_key.encode()]
-    secrets += [value.encode() for head in fleet.local.heads.values() for name, value in head.environ.items() if "TOKEN" in name]
-    logs = [path for path in fleet.local.temp_dir.rglob("*") if path.suffix in {".log", ".out", ".err"} and path.is_file()]
+    secrets += [
+        value.encode() for head in fleet.local.heads.values() for name, value in head.environ.items() if "TOKEN" in name
+    ]
+    logs = [
+        path for path in fleet.local.temp_dir.rglob("*") if path.suffix in {".log", ".out", ".err"} and path.is_file()
+    ]
     logs += list((fleet.local.run.directory / "logs").iterdir())
     assert len(logs) > 50
     for log in logs:

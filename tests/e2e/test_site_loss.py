@@ -11,8 +11,7 @@ from rich.console import Console
 
 from clusters.launch import local as launch
 from clusters.launch.processes import find
-from serve_app.cli.local import start_part
-from serve_app.cli.steps import Steps
+from serve_app.cli.local import bring_back
 from tests.e2e.conftest import Fleet
 from tests.e2e.waiting import wait_for
 
@@ -40,8 +39,7 @@ def test_a_lost_site_fails_no_request_and_comes_back(fleet: Fleet) -> None:
         assert tally.answers[VICTIM] == at_victim
     assert not tally.failures
 
-    with Steps(Console()) as steps:
-        start_part(fleet.local, VICTIM, steps)
+    bring_back(fleet.local, VICTIM, Console())
     assert wait_for(lambda: VICTIM in fleet.healthy(), 30)
     with _clients(fleet) as tally:
         assert wait_for(lambda: tally.answers[VICTIM] >= 5, 60), "the site came back but takes no traffic"

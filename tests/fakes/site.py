@@ -1,10 +1,10 @@
-"""A site that speaks the real protocol over loopback, and does whatever a test tells it to: also all that goes wrong."""
+"""A site that speaks the real protocol over loopback, and does what a test tells it to: also all that goes wrong."""
 
 import asyncio
 import json
 import queue
-import struct
 import socket
+import struct
 import threading
 import time
 from collections import deque

@@ -3,17 +3,11 @@
 import pytest
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
 
-from clusters.spec import ModelSpec, PlacementSpec, PoolSpec, Task
 from clusters.state import EngineSample, Readiness
 from serve_app.agent import placement_state
-from serve_app.site_args import PlacementArgs
+from serve_app.site_args import AgentPlacement
 
-ARGS = PlacementArgs(
-    model=ModelSpec(name="m", source="x", release="0" * 12, tasks=(Task.CHAT,), max_model_len=64),
-    placement=PlacementSpec(model="m", site="s", pool="p"),
-    pool=PoolSpec(name="p", instance_type="x", gpus=1, usd_per_hour=1),
-    device="cpu",
-)
+PLACEMENT = AgentPlacement(model="m", release="0" * 12, capacity=8)
 
 
 def test_loads_are_summed_and_kv_use_is_averaged() -> None:
@@ -21,14 +15,14 @@ def test_loads_are_summed_and_kv_use_is_averaged() -> None:
         EngineSample(replica="a", running=3, waiting=1, kv_usage=0.2, at=0),
         EngineSample(replica="b", running=1, waiting=0, kv_usage=0.4, at=0),
     ]
-    state = placement_state(ARGS, _application(ApplicationStatus.RUNNING, {"RUNNING": 2, "STARTING": 1}), samples)
+    state = placement_state(PLACEMENT, _application(ApplicationStatus.RUNNING, {"RUNNING": 2, "STARTING": 1}), samples)
     assert (state.running, state.waiting, state.replicas, state.target_replicas) == (4, 1, 2, 3)
     assert state.kv_usage == pytest.approx(0.3)
     assert state.readiness is Readiness.READY
 
 
 def test_silence_is_not_zero() -> None:
-    state = placement_state(ARGS, _application(ApplicationStatus.RUNNING, {"RUNNING": 1}), [])
+    state = placement_state(PLACEMENT, _application(ApplicationStatus.RUNNING, {"RUNNING": 1}), [])
     assert (state.running, state.waiting, state.kv_usage) == (None, None, None)
 
 
@@ -44,11 +38,11 @@ def test_silence_is_not_zero() -> None:
 def test_readiness_follows_the_replicas_that_answer(
     status: ApplicationStatus, replicas: dict[str, int], readiness: Readiness
 ) -> None:
-    assert placement_state(ARGS, _application(status, replicas), []).readiness is readiness
+    assert placement_state(PLACEMENT, _application(status, replicas), []).readiness is readiness
 
 
 def test_an_application_that_is_not_deployed_is_starting() -> None:
-    state = placement_state(ARGS, None, [])
+    state = placement_state(PLACEMENT, None, [])
     assert (state.readiness, state.message) == (Readiness.STARTING, "not deployed")
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from clusters.spec import Task
 from serve_app.errors import BadRequest
 from serve_app.openai import PROMPTS, read_facts
+from serve_app.routing.facts import Facts
 
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(),
@@ -37,12 +38,18 @@ def test_facts(task: Task, fields: dict[str, Any], stream: bool | None) -> None:
 
 @given(task=st.sampled_from(Task), fields=st.dictionaries(st.sampled_from(("model", "stream", "prompt")), JSON_VALUES))
 def test_any_json_is_read_or_refused_with_the_field(task: Task, fields: dict[str, Any]) -> None:
+    match read_or_refuse(task, json.dumps(fields).encode()):
+        case BadRequest(param=param):
+            assert param in ("model", "stream", PROMPTS[task][0])
+        case Facts(model=model, stream=stream):
+            assert (model, stream) == (fields["model"], bool(fields.get("stream")))
+
+
+def read_or_refuse(task: Task, body: bytes) -> Facts | BadRequest:
     try:
-        facts = read_facts(task, json.dumps(fields).encode(), None)
+        return read_facts(task, body, None)
     except BadRequest as error:
-        assert error.param in ("model", "stream", PROMPTS[task][0])
-    else:
-        assert (facts.model, facts.stream) == (fields["model"], bool(fields.get("stream")))
+        return error
 
 
 @given(st.binary())

@@ -239,10 +239,10 @@ def test_no_site_serves_the_model_now(endpoint: Endpoint) -> None:
 def test_a_cut_stream_ends_with_an_error_and_without_done(endpoint: Endpoint, sites: list[FakeSite]) -> None:
     for site in sites:
         site.otherwise = events("one ", "two ", done=False, end=End.CUT)
-    words = []
+    words: list[str | None] = []
+    stream = endpoint.client().chat.completions.create(model="chat", messages=HELLO, stream=True)
     with pytest.raises(openai.APIError, match="cut off"):
-        for chunk in endpoint.client().chat.completions.create(model="chat", messages=HELLO, stream=True):
-            words.append(chunk.choices[0].delta.content)
+        words.extend(chunk.choices[0].delta.content for chunk in stream)
     assert words == ["one ", "two "]
 
 

@@ -1,5 +1,7 @@
 """Events pass whole and unchanged, however their bytes arrive."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +18,7 @@ def test_whole_events_pass(events: list[bytes], cuts: list[int], blank_line: byt
     bounds = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
     stream = EventStream()
     passed = []
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         assert not stream.finished
         passed.append(stream.feed(body[start:end]))
         assert b"".join(passed).endswith(blank_line) or not any(passed)

@@ -1,6 +1,7 @@
 """The committed demo models are small, load as any Hugging Face folder, and know the FAQ."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerFast
@@ -31,7 +32,7 @@ def test_tokenizer_round_trips(tokenizer: PreTrainedTokenizerFast, text: str) ->
 
 
 def test_chat_template_opens_the_next_turn_or_continues_the_last(tokenizer: PreTrainedTokenizerFast) -> None:
-    def render(messages: list[dict[str, str]], **options: bool) -> str:
+    def render(messages: list[dict[str, str]], **options: Any) -> str:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
 
     asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a site?"}]
