@@ -1,4 +1,4 @@
-"""How many replicas a placement should have. Pure: the clock and the past are arguments, the reason is in the answer."""
+"""How many replicas a placement should have. Pure: clock and past are arguments, the reason is in the answer."""
 
 import math
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The Serve `config.yaml` of each site and of the ingress, rendered from the fleet. Plain files: `serve deploy` takes them."""
+"""The Serve `config.yaml` of each site and of the ingress, rendered from the fleet for `serve deploy`."""
 
 from typing import Any, Literal
 

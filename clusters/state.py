@@ -30,7 +30,7 @@ class EngineSample(Frozen):
 
 
 class PlacementState(Frozen):
-    """One model at one site. Loads are sums over replicas; None means that no replica has reported: not the same as 0."""
+    """One model at one site. Loads are sums over replicas; None means that none has reported: not 0."""
 
     model: str
     release: str

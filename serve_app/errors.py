@@ -1,7 +1,7 @@
 """The error tree, drawn once, and its one mapping to HTTP: OpenAI's error JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from fastapi import FastAPI
@@ -50,8 +50,8 @@ class ModelNotFound(RequestError):
     status = 404
     code = "model_not_found"
 
-    def __init__(self, model: str):
-        super().__init__(f"The model {model!r} does not exist.", param="model")
+    def __init__(self, model: str, known: Iterable[str]):
+        super().__init__(f"The model {model!r} does not exist; there are {', '.join(known)}.", param="model")
 
 
 class RouteNotFound(RequestError):

@@ -42,7 +42,7 @@ def find_model(spec: FleetSpec, name: str) -> ModelSpec:
     for model in spec.models:
         if model.name == name:
             return model
-    raise ModelNotFound(name)
+    raise ModelNotFound(name, (model.name for model in spec.models))
 
 
 def model_list(spec: FleetSpec) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 The same sites, placements and Serve configs as declared; only endpoints, stores and the engines' device differ.
 """
 
-import json
 import os
 import secrets
+import shlex
 import shutil
 import tempfile
 import time
@@ -138,6 +138,8 @@ def wait_running(local: LocalFleet, name: str, report: Callable[[str], None]) ->
             raise LaunchError(f"{name}: {', '.join(failed)} did not start\n{messages[-4000:]}")
         if statuses and set(statuses.values()) == {"RUNNING"}:
             return
+        if not statuses and not find(local.run.id, name):
+            raise LaunchError(f"{name}: its Ray cluster has ended\n{log_tail(local.run.log(name))}")
         if time.monotonic() > deadline:
             raise LaunchError(
                 f"{name} was not running after {DEPLOY_TIMEOUT_S} s: {statuses}\n{log_tail(local.run.log(name))}"
@@ -146,7 +148,7 @@ def wait_running(local: LocalFleet, name: str, report: Callable[[str], None]) ->
         if line != shown:
             report(line)
             shown = line
-        time.sleep(0.5)
+        time.sleep(1)
 
 
 def stop_cluster(local: LocalFleet, name: str, grace_s: float = 5) -> int:
@@ -243,11 +245,10 @@ def _write_config(local: LocalFleet, name: str, text: str) -> None:
     config = local.config(name)
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(text)
-    inherited = os.environ
     lines = [
-        f"export {variable}={json.dumps(value)}\n"
+        f"export {variable}={shlex.quote(value)}\n"
         for variable, value in sorted(ray_head.environment(local.heads[name]).items())
-        if inherited.get(variable) != value
+        if os.environ.get(variable) != value and variable != "TMPDIR"  # of engines, not of a person's shell
     ]
     _write_private(config.parent / "env", "".join(lines).encode())
 

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -40,10 +41,10 @@ class Run:
 def spawn(
     run: Run, part: str, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a process of `part` in its own session, its output appended to the part's log."""
+    """Start a process of `part` in its own session, its output appended to the part's log. Reaped when it ends."""
     run.log(part).parent.mkdir(parents=True, exist_ok=True)
     with run.log(part).open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             argv,
             # SPT_NOENV: else Ray and vLLM write their process titles over the environment, and so over the marks.
             env={**env, RUN_MARK: run.id, PART_MARK: part, "SPT_NOENV": "1"},
@@ -53,6 +54,8 @@ def spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    threading.Thread(target=process.wait, name=part, daemon=True).start()
+    return process
 
 
 def wait_until(
@@ -74,9 +77,9 @@ def find(run_id: str, part: str | None = None) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             env = process.environ()
-            if env.get(RUN_MARK) == run_id and (part is None or env.get(PART_MARK) == part):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+            marked = env.get(RUN_MARK) == run_id and part in (None, env.get(PART_MARK))
+            if marked and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
     return found

@@ -47,7 +47,7 @@ class RayHead:
 def start(run: Run, head: RayHead) -> None:
     """Returns once the dashboard answers. Raises LaunchError."""
     for attempt in range(1, START_ATTEMPTS + 1):
-        head.temp_dir.mkdir(parents=True, exist_ok=True)
+        _scratch(head).mkdir(parents=True, exist_ok=True)
         try:
             process = spawn(run, head.name, _command(head), environment(head))
             wait_until(run, head.name, lambda: _is_up(head), process, START_TIMEOUT_S)
@@ -82,8 +82,14 @@ def deploy(run: Run, head: RayHead, config: Path) -> None:
 
 
 def applications(head: RayHead) -> dict[str, Any]:
-    """Serve's applications by name, each with `status` and `message`, from the cluster's dashboard."""
-    details: dict[str, Any] = json.loads(_get(head, "/api/serve/applications/"))
+    """Serve's applications by name, each with `status` and `message`, from the cluster's dashboard.
+
+    Empty when it does not answer in time, as happens while engines load on few cores.
+    """
+    try:
+        details: dict[str, Any] = json.loads(_get(head, "/api/serve/applications/"))
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return {}
     applications: dict[str, Any] = details.get("applications", {})
     return applications
 
@@ -95,6 +101,7 @@ def environment(head: RayHead) -> dict[str, str]:
     haproxy = head.temp_dir / "h"
     return clean_environment() | {
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "TMPDIR": str(_scratch(head)),
         "RAY_ADDRESS": head.gcs_address,
         "RAY_DASHBOARD_ADDRESS": head.dashboard,
         "RAY_AUTH_MODE": "token",
@@ -116,6 +123,11 @@ def environment(head: RayHead) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(last_grpc),
         **head.environ,
     }
+
+
+def _scratch(head: RayHead) -> Path:
+    """Where engines put their sockets and scratch files, so that they go with the cluster."""
+    return head.temp_dir / "t"
 
 
 def _command(head: RayHead) -> list[str]:

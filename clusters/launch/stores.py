@@ -8,7 +8,6 @@ import os
 import secrets
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,8 +213,6 @@ def _start(run: Run, part: str, argv: Callable[[int], list[str]], environ: Mappi
 def _start_once(run: Run, part: str, argv: Callable[[int], list[str]], environ: Mapping[str, str]) -> str:
     port = free_port(HOST)
     process = spawn(run, part, argv(port), environ, cwd=ROOT)
-    # It outlives this function, perhaps this process: whenever it ends here, it is reaped.
-    threading.Thread(target=process.wait, name=part, daemon=True).start()
     wait_until(run, part, lambda: _listens(process, port), process, START_TIMEOUT_S)
     return f"http://{HOST}:{port}"
 

@@ -103,7 +103,8 @@ def show_access(local: LocalFleet, console: Console) -> None:
     python = (
         "from openai import OpenAI\n"
         f'client = OpenAI(base_url="{local.endpoint}/v1", api_key="{local.api_key}")\n'
-        f'answer = client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "{QUESTION}"}}])\n'
+        f'messages = [{{"role": "user", "content": "{QUESTION}"}}]\n'
+        f'answer = client.chat.completions.create(model="{model}", messages=messages)\n'
         "print(answer.choices[0].message.content)"
     )
     console.print(Panel(_urls(local), title="Endpoint and dashboards", title_align="left"))

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from openai import OpenAIError
 from rich.console import Console
 
 from clusters.check import load as load_fleet
 from clusters.launch import local as launch
-from clusters.launch.local import LocalFleet
-from clusters.launch.processes import LaunchError, find, free_port
+from clusters.launch.local import INGRESS, LocalFleet
+from clusters.launch.processes import LaunchError, find, free_port, log_tail
 from serve_app.cli import demo as showing
 from serve_app.cli.steps import Steps
+from serve_app.cli.steps import console as output
 from serve_app.cli.weights import push_and_replicate
 
 FleetOption = Annotated[Path, typer.Option("--fleet", envvar="RAYFLEET_FILE", help="The fleet file.")]
@@ -37,7 +39,7 @@ def up(
     port: PortOption = DEFAULT_PORT,
 ) -> None:
     """Start the fleet on this machine and leave it running; or bring one stopped site of it back."""
-    console = Console()
+    console = output()
     if site:
         bring_back(launch.load(directory), site, console)
         return
@@ -54,7 +56,7 @@ def down(site: SiteArgument = None, directory: DirOption = DEFAULT_DIR) -> None:
         ended = launch.stop_cluster(local, site)
     else:
         ended = launch.tear_down(local)
-    Console().print(f"ended {ended} processes")
+    output().print(f"ended {ended} processes")
 
 
 def demo(
@@ -64,7 +66,7 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="Check the answers, tear down, and exit.")] = False,
 ) -> None:
     """Start the fleet here, show a streamed answer, stay up until Ctrl-C, and leave nothing behind."""
-    console = Console()
+    console = output()
     with _interruptible():
         local = bring_up(fleet, directory, port, console)
         try:
@@ -78,6 +80,8 @@ def demo(
                 threading.Event().wait()
         except KeyboardInterrupt:
             console.print()
+        except OpenAIError as error:
+            raise LaunchError(f"{error}\n{log_tail(local.run.log(INGRESS))}") from error
         finally:
             with console.status("ending every process"):
                 ended = launch.tear_down(local)

@@ -32,14 +32,14 @@ def files(fleet: FleetSpec) -> dict[str, str]:
     """Every rendered file by its path relative to the fleet file. Pure."""
     rendered = dict(machines.render(fleet))
     rendered["config.yaml"] = to_yaml(
-        ingress_config(fleet, "0.0.0.0"),  # noqa: S104 - clients come from outside
+        ingress_config(fleet, "0.0.0.0"),
         "The global ingress, rendered from fleet.yaml by `rayfleet render`.\n"
         "On its Ray cluster (ray-cluster.yaml): serve deploy config.yaml",
     )
     for site in fleet.sites:
         directory = machines.directory(fleet, site)
         rendered[f"{directory}/config.yaml"] = to_yaml(
-            site_config(fleet, site, "0.0.0.0", SERVE_PORT),  # noqa: S104 - the ingress comes from outside
+            site_config(fleet, site, "0.0.0.0", SERVE_PORT),
             f"What {site.name} serves, rendered from fleet.yaml by `rayfleet render`.\n"
             f"On its Ray cluster: serve deploy {directory}/config.yaml",
         )

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from clusters.launch import local as launch
+from serve_app.cli.steps import console
 
 Site = dict[str, Any]
 MAX_BYTES = 8 * 2**20
@@ -38,7 +38,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(sites, indent=2))
     else:
-        Console().print(sites_table(sites))
+        console().print(sites_table(sites))
 
 
 def read_sites(endpoint: str, key: str) -> list[Site]:

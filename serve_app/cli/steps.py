@@ -12,6 +12,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 Report = Callable[[str], None]
 
 
+def console() -> Console:
+    """Of the command's output: as wide as the terminal, and wide enough for tables where there is none."""
+    made = Console()
+    return made if made.is_terminal else Console(width=120)
+
+
 class Steps:
     """Steps may run at the same time, from several threads."""
 
@@ -35,8 +41,7 @@ class Steps:
     @contextmanager
     def step(self, name: str) -> Iterator[Report]:
         """Yields a function that says what the step is doing now."""
-        report, finish = self._live_step(name) if self._live else self._plain_step(name)
-        report("…")
+        report, finish = _live_step(self._live, name) if self._live else self._plain_step(name)
         try:
             yield report
         except BaseException:
@@ -44,19 +49,19 @@ class Steps:
             raise
         finish()
 
-    def _live_step(self, name: str) -> tuple[Report, Callable[[], None]]:
-        live = self._live
-        assert live is not None
-        task = live.add_task(f"{name:<18}", total=1)
-        return (
-            lambda doing: live.update(task, description=f"{name:<18} [dim]{doing}"),
-            lambda: live.update(task, description=f"{name:<18}", completed=1),
-        )
-
     def _plain_step(self, name: str) -> tuple[Report, Callable[[], None]]:
         began = time.monotonic()
 
         def report(doing: str) -> None:
-            self._console.print(f"[{time.monotonic() - self._began:6.1f} s] {name}: {doing}", markup=False)
+            line = f"[{time.monotonic() - self._began:6.1f} s] {name}: {doing}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
         return report, lambda: report(f"done in {time.monotonic() - began:.1f} s")
+
+
+def _live_step(live: Progress, name: str) -> tuple[Report, Callable[[], None]]:
+    task = live.add_task(f"{name:<18}", total=1)
+    return (
+        lambda doing: live.update(task, description=f"{name:<18} [dim]{doing}"),
+        lambda: live.update(task, description=f"{name:<18}", completed=1),
+    )

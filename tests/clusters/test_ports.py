@@ -1,6 +1,7 @@
 """Port blocks of Ray clusters on one machine."""
 
 import socket
+from itertools import pairwise
 
 import pytest
 
@@ -9,7 +10,7 @@ from clusters.launch.ports import BLOCK, HIGHEST, LOWEST, NoFreePorts, PortBlock
 
 def test_blocks_do_not_overlap() -> None:
     bases = sorted(block.base for block in free_blocks(4))
-    assert all(low + BLOCK <= high for low, high in zip(bases, bases[1:], strict=False))
+    assert all(low + BLOCK <= high for low, high in pairwise(bases))
 
 
 def test_a_block_with_a_listener_is_avoided() -> None:

@@ -1,5 +1,7 @@
 """One real fleet for all end-to-end tests: three Ray clusters with vLLM on CPU, three object stores, the ingress."""
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 from openai import OpenAI
-from rich.console import Console
 
 from clusters.launch import local as launch
 from clusters.launch.local import LocalFleet
 from clusters.launch.processes import find
 from serve_app.cli.local import bring_up
 from serve_app.cli.status import read_sites
+from serve_app.cli.steps import console
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 900
@@ -40,6 +42,11 @@ class Fleet:
         return {site["site"] for site in sites if site["healthy"]}
 
 
+def pytest_configure() -> None:
+    """SIGTERM ends the tests as Ctrl-C does: with the fleet's tear-down."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
@@ -48,14 +55,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    local = bring_up(ROOT / "fleet.yaml", tmp_path_factory.mktemp("fleet"), 0, Console(width=200))
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet]:
+    """A fleet of the tests' own, or the running one whose directory RAYFLEET_TEST_DIR names: that saves minutes."""
+    if running := os.environ.get("RAYFLEET_TEST_DIR"):
+        yield launch.load(Path(running))
+        return
+    started = bring_up(ROOT / "fleet.yaml", tmp_path_factory.mktemp("fleet"), 0, console())
+    try:
+        yield started
+    finally:
+        launch.tear_down(started, keep_logs=True)
+    assert not find(started.run.id), "processes of the run are left"
+    assert not started.temp_dir.exists()
+
+
+@pytest.fixture(scope="session")
+def fleet(local: LocalFleet) -> Iterator[Fleet]:
     client = OpenAI(base_url=f"{local.endpoint}/v1", api_key=local.api_key, max_retries=0, timeout=120)
     headers = {"Authorization": f"Bearer {local.api_key}"}
-    try:
-        with client, httpx.Client(base_url=local.endpoint, headers=headers, timeout=120) as http:
-            yield Fleet(local, client, http)
-    finally:
-        launch.tear_down(local, keep_logs=True)
-    assert not find(local.run.id), "processes of the run are left"
-    assert not local.temp_dir.exists()
+    with client, httpx.Client(base_url=local.endpoint, headers=headers, timeout=120) as http:
+        yield Fleet(local, client, http)

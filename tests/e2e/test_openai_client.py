@@ -5,10 +5,11 @@ import json
 import httpx
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.e2e.conftest import Fleet
 
-QUESTION = [{"role": "user", "content": "What is rayfleet?"}]
+QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is rayfleet?"}]
 SITES = ("aws-us-east-1", "gcp-europe-west4", "onprem-zurich")
 
 

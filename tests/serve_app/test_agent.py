@@ -52,7 +52,7 @@ def _application(status: ApplicationStatus, replicas: dict[str, int]) -> Applica
         message="",
         last_deployed_time_s=0,
         deployments={
-            "LLMRouter": DeploymentStatusOverview("HEALTHY", "UNSPECIFIED", {"RUNNING": 7}, ""),  # type: ignore[arg-type]
-            "EngineServer:m": DeploymentStatusOverview("HEALTHY", "UNSPECIFIED", replicas, ""),  # type: ignore[arg-type]
+            "LLMRouter": DeploymentStatusOverview("HEALTHY", "UNSPECIFIED", {"RUNNING": 7}, ""),
+            "EngineServer:m": DeploymentStatusOverview("HEALTHY", "UNSPECIFIED", replicas, ""),
         },
     )
