@@ -77,8 +77,8 @@ def prepare(declared: FleetSpec, directory: Path, port: int) -> LocalFleet:
         blocks = free_blocks(len(declared.sites) + 1, avoid={port})
         api_key = f"rf-{secrets.token_urlsafe(32)}"
         fleet = localise(declared, stores, blocks, port, api_key)
-        local = LocalFleet(run, fleet, _heads(fleet, stores, blocks, temp_dir), stores, api_key, temp_dir)
-        _write(local)
+        local = LocalFleet(run, fleet, plan_heads(fleet, stores, blocks, temp_dir), stores, api_key, temp_dir)
+        write(local)
     except BaseException:
         end(run.id)
         shutil.rmtree(temp_dir, ignore_errors=True)
@@ -198,9 +198,10 @@ def environment(local: LocalFleet) -> dict[str, str]:
     return {**tokens, **environ_for_all(local.stores.values(), local.run.directory)}
 
 
-def _heads(
+def plan_heads(
     fleet: FleetSpec, stores: Mapping[str, LocalStore], blocks: list[PortBlock], temp_dir: Path
 ) -> dict[str, RayHead]:
+    """The Ray cluster of each site and of the ingress, each with secrets of its own."""
     tokens = {site.token_variable: secrets.token_urlsafe(32) for site in fleet.sites}
     heads = {
         site.name: _site_head(site, block, temp_dir / str(number), stores[site.name], tokens[site.token_variable])
@@ -226,7 +227,8 @@ def _site_head(site: SiteSpec, ports: PortBlock, temp_dir: Path, store: LocalSto
     )
 
 
-def _write(local: LocalFleet) -> None:
+def write(local: LocalFleet) -> None:
+    """Every config, the environment beside it, and what other processes need to work with this fleet."""
     for site in local.fleet.sites:
         # Each site stands for machines of its own, so each has its own node cache.
         cache = local.fleet.weights.model_copy(update={"cache_dir": str(local.run.directory / site.name / "cache")})

@@ -113,6 +113,17 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
 def log_tail(path: Path, lines: int = 30) -> str:
     if not path.exists():
         return f"(no log at {path})"

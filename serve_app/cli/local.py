@@ -16,7 +16,7 @@ from rich.console import Console
 from clusters.check import load as load_fleet
 from clusters.launch import local as launch
 from clusters.launch.local import INGRESS, LocalFleet
-from clusters.launch.processes import LaunchError, find, free_port, log_tail
+from clusters.launch.processes import LaunchError, find, free_port, is_free, log_tail
 from serve_app.cli import demo as showing
 from serve_app.cli.steps import Steps
 from serve_app.cli.steps import console as output
@@ -24,19 +24,22 @@ from serve_app.cli.weights import push_and_replicate
 
 FleetOption = Annotated[Path, typer.Option("--fleet", envvar="RAYFLEET_FILE", help="The fleet file.")]
 DirOption = Annotated[Path, typer.Option("--dir", help="Where configs, logs and secrets of the local fleet are kept.")]
-PortOption = Annotated[int, typer.Option("--port", help="Port of the endpoint; 0 takes a free one.")]
+PortOption = Annotated[
+    int | None,
+    typer.Option("--port", help="Port of the endpoint; unset takes 8000, or a free one where that is taken."),
+]
 SiteArgument = Annotated[str | None, typer.Argument(help="Only this site of a running local fleet.")]
 
 DEFAULT_FLEET = Path("fleet.yaml")
 DEFAULT_DIR = Path("clusters/local")
-DEFAULT_PORT = 8000
+USUAL_PORT = 8000
 
 
 def up(
     site: SiteArgument = None,
     fleet: FleetOption = DEFAULT_FLEET,
     directory: DirOption = DEFAULT_DIR,
-    port: PortOption = DEFAULT_PORT,
+    port: PortOption = None,
 ) -> None:
     """Start the fleet on this machine and leave it running; or bring one stopped site of it back."""
     console = output()
@@ -62,7 +65,7 @@ def down(site: SiteArgument = None, directory: DirOption = DEFAULT_DIR) -> None:
 def demo(
     fleet: FleetOption = DEFAULT_FLEET,
     directory: DirOption = DEFAULT_DIR,
-    port: PortOption = DEFAULT_PORT,
+    port: PortOption = None,
     once: Annotated[bool, typer.Option("--once", help="Check the answers, tear down, and exit.")] = False,
 ) -> None:
     """Start the fleet here, show a streamed answer, stay up until Ctrl-C, and leave nothing behind."""
@@ -91,13 +94,13 @@ def demo(
         raise LaunchError(f"{left} processes of the run could not be ended")
 
 
-def bring_up(fleet_file: Path, directory: Path, port: int, console: Console) -> LocalFleet:
+def bring_up(fleet_file: Path, directory: Path, port: int | None, console: Console) -> LocalFleet:
     """Stores, weights, sites and the ingress. Raises LaunchError and leaves no process when a part does not start."""
     declared = load_fleet(fleet_file)
     with Steps(console) as steps:
         with steps.step("object stores") as report:
             report(", ".join(f"{site.name} {site.store.url.partition(':')[0]}" for site in declared.sites))
-            local = launch.prepare(declared, directory, port or free_port())
+            local = launch.prepare(declared, directory, _port(port))
         try:
             with steps.step("weights") as report:
                 push_and_replicate(local.fleet, os.environ | launch.environment(local), report, fleet_file.parent)
@@ -113,6 +116,14 @@ def bring_up(fleet_file: Path, directory: Path, port: int, console: Console) -> 
             launch.tear_down(local, keep_logs=True)
             raise
     return local
+
+
+def _port(asked: int | None) -> int:
+    if asked is None:
+        return USUAL_PORT if is_free(USUAL_PORT) else free_port()
+    if not is_free(asked):
+        raise LaunchError(f"port {asked} is taken; leave --port out to take a free one")
+    return asked
 
 
 def bring_back(local: LocalFleet, name: str, console: Console) -> None:

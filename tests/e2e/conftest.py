@@ -12,7 +12,7 @@ from openai import OpenAI
 
 from clusters.launch import local as launch
 from clusters.launch.local import LocalFleet
-from clusters.launch.processes import find
+from clusters.launch.processes import find, free_port
 from serve_app.cli.local import bring_up
 from serve_app.cli.status import read_sites
 from serve_app.cli.steps import console
@@ -60,7 +60,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet]:
     if running := os.environ.get("RAYFLEET_TEST_DIR"):
         yield launch.load(Path(running))
         return
-    started = bring_up(ROOT / "fleet.yaml", tmp_path_factory.mktemp("fleet"), 0, console())
+    started = bring_up(ROOT / "fleet.yaml", tmp_path_factory.mktemp("fleet"), free_port(), console())
     try:
         yield started
     finally:
