@@ -122,7 +122,7 @@ def test_unknown_routes_and_methods(endpoint: Endpoint) -> None:
 
 
 def test_health_follows_the_sites(sites: list[FakeSite]) -> None:
-    with serving(fleet_spec(sites, state_max_age_s=0.3)) as endpoint:
+    with serving(fleet_spec(sites, state_max_age_s=2)) as endpoint:
         status, _, body = request(endpoint, "GET", "/healthz", headers={})
         assert (status, body) == (200, {"healthy": True, "sites": {"east": True, "west": True, "north": True}})
         for site in sites:
@@ -131,7 +131,7 @@ def test_health_follows_the_sites(sites: list[FakeSite]) -> None:
 
 
 def test_sites_say_why(sites: list[FakeSite]) -> None:
-    with serving(fleet_spec(sites, state_max_age_s=0.3)) as endpoint:
+    with serving(fleet_spec(sites, state_max_age_s=2)) as endpoint:
         sites[1].token = "another"
         wait_for(lambda: not request(endpoint, "GET", "/fleet/sites")[2][1]["healthy"])
         east, west, _ = request(endpoint, "GET", "/fleet/sites")[2]

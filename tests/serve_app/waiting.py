@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 5) -> None:
+def wait_for(condition: Callable[[], object], timeout_s: float = 20) -> None:
     """Return as soon as `condition` holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():
