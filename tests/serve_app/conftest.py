@@ -94,5 +94,5 @@ def sites() -> Iterator[list[FakeSite]]:
 
 @pytest.fixture
 def endpoint(sites: list[FakeSite]) -> Iterator[Endpoint]:
-    with serving(fleet_spec(sites, first_byte_timeout_s=0.5, idle_timeout_s=0.5)) as running:
+    with serving(fleet_spec(sites, first_byte_timeout_s=2, idle_timeout_s=2)) as running:
         yield running
