@@ -1,17 +1,21 @@
 """The site agent: what this site says of itself at `/fleet/state`."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
 
 from clusters.state import EngineSample, PlacementState, Readiness, SiteState
 from serve_app.gate import TokenGate, site_token
 from serve_app.site_args import ENGINE_DEPLOYMENT, AgentAppArgs, AgentPlacement
+
+logger = logging.getLogger("ray.serve")
 
 SAMPLE_LIFETIME_S = 5.0
 STATUS_INTERVAL_S = 1.0
@@ -32,6 +36,10 @@ class SiteAgent:
         app = FastAPI(openapi_url=None)
         app.get("/state")(self.state)
         return TokenGate(app, site_token(self._args.token_variable, os.environ))
+
+    def check_health(self) -> None:
+        if self._refresher and self._refresher.done():
+            raise RuntimeError("the site's state is no longer refreshed") from self._refresher.exception()
 
     async def report(self, model: str, sample: dict[str, object]) -> None:
         """An engine replica's latest sample."""
@@ -55,8 +63,12 @@ class SiteAgent:
         )
 
     async def _refresh(self) -> None:
+        """For ever. While Serve's controller restarts, the last answer stands."""
         while True:
-            self._applications = (await asyncio.to_thread(serve.status)).applications
+            try:
+                self._applications = (await asyncio.to_thread(serve.status)).applications
+            except RayError as error:
+                logger.warning("Serve's controller does not tell the state of applications: %s", error)
             await asyncio.sleep(STATUS_INTERVAL_S)
 
 

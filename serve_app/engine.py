@@ -123,12 +123,18 @@ class EngineServer(LLMServer):  # type: ignore[misc]
     """Ray's LLM server, behind the site's token, telling the autoscaler and the site agent how its engine does."""
 
     async def start(self) -> None:
+        # Before the engine loads for minutes.
+        self._token = site_token(self._llm_config.experimental_configs["token_variable"], os.environ)
         await super().start()
         self._reporter = asyncio.create_task(self._report())
 
     async def __serve_build_asgi_app__(self) -> TokenGate:
-        app = await super().__serve_build_asgi_app__()
-        return TokenGate(app, site_token(self._llm_config.experimental_configs["token_variable"], os.environ))
+        return TokenGate(await super().__serve_build_asgi_app__(), self._token)
+
+    async def check_health(self) -> None:
+        if self._reporter.done():
+            raise RuntimeError("the engine no longer reports to the site agent") from self._reporter.exception()
+        await super().check_health()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         stats = latest()
@@ -137,14 +143,17 @@ class EngineServer(LLMServer):  # type: ignore[misc]
     async def _report(self) -> None:
         """Push a sample to the agent, for ever. A lost one is not repeated: the next is on its way."""
         replica = serve.get_replica_context().replica_id.unique_id
+        agent: Any = None
         while True:
             stats = latest()
             sample = EngineSample(
                 replica=replica, running=stats.running, waiting=stats.waiting, kv_usage=stats.kv_usage, at=time.time()
             )
             try:
-                agent = serve.get_app_handle(AGENT_APP)
+                # In a thread: it asks the controller, and a stream must not wait for that.
+                if agent is None:
+                    agent = await asyncio.to_thread(serve.get_app_handle, AGENT_APP)
                 await asyncio.wait_for(agent.report.remote(self._llm_config.model_id, sample.model_dump()), 5)
             except (ray.exceptions.RayError, serve.exceptions.RayServeException, TimeoutError):
-                pass
+                agent = None
             await asyncio.sleep(REPORT_INTERVAL_S)

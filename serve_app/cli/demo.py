@@ -7,7 +7,6 @@ import openai
 from openai import OpenAI
 from rich.console import Console
 from rich.panel import Panel
-from rich.syntax import Syntax
 from rich.text import Text
 
 from clusters.launch.local import INGRESS, LocalFleet
@@ -96,21 +95,23 @@ def show_access(local: LocalFleet, console: Console) -> None:
     """URLs, the key, and something to paste."""
     model = _model(local, Task.CHAT).name
     body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}'
-    curl = (
-        f"curl {local.endpoint}/v1/chat/completions -H 'Authorization: Bearer {local.api_key}' \\\n"
+    shell = (
+        f"export OPENAI_BASE_URL={local.endpoint}/v1 OPENAI_API_KEY={local.api_key}\n"
+        'curl $OPENAI_BASE_URL/chat/completions -H "Authorization: Bearer $OPENAI_API_KEY" \\\n'
         f"  -H 'Content-Type: application/json' -d '{body}'"
     )
     python = (
-        "from openai import OpenAI\n"
-        f'client = OpenAI(base_url="{local.endpoint}/v1", api_key="{local.api_key}")\n'
+        "from openai import OpenAI   # reads the two variables above\n"
         f'messages = [{{"role": "user", "content": "{QUESTION}"}}]\n'
-        f'answer = client.chat.completions.create(model="{model}", messages=messages)\n'
+        f'answer = OpenAI().chat.completions.create(model="{model}", messages=messages)\n'
         "print(answer.choices[0].message.content)"
     )
     console.print(Panel(_urls(local), title="Endpoint and dashboards", title_align="left"))
-    for title, code, language in (("Try it", curl, "bash"), ("Or in Python", python, "python")):
-        console.print(f"[bold]{title}")
-        console.print(Syntax(code, language, background_color="default", word_wrap=True))
+    for title, code in (("In a shell", shell), ("In Python", python)):
+        console.print(f"\n[bold]{title}")
+        # Not wrapped: what is copied must still run.
+        console.print(code, style="cyan", soft_wrap=True, markup=False, highlight=False)
+    console.print()
 
 
 def _urls(local: LocalFleet) -> Text:
