@@ -33,6 +33,7 @@ SiteArgument = Annotated[str | None, typer.Argument(help="Only this site of a ru
 DEFAULT_FLEET = Path("fleet.yaml")
 DEFAULT_DIR = Path("clusters/local")
 USUAL_PORT = 8000
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def up(
@@ -86,7 +87,7 @@ def demo(
         except OpenAIError as error:
             raise LaunchError(f"{error}\n{log_tail(local.run.log(INGRESS))}") from error
         finally:
-            with console.status("ending every process"):
+            with _undisturbed(), console.status("ending every process"):
                 ended = launch.tear_down(local)
             left = len(find(local.run.id))
             console.print(f"ended {ended} processes, {left} left")
@@ -113,7 +114,8 @@ def bring_up(fleet_file: Path, directory: Path, port: int | None, console: Conso
             with steps.step("first readings"):
                 showing.wait_healthy(local)
         except BaseException:
-            launch.tear_down(local, keep_logs=True)
+            with _undisturbed():
+                launch.tear_down(local, keep_logs=True)
             raise
     return local
 
@@ -163,15 +165,28 @@ def _known(local: LocalFleet, name: str) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM and a closed terminal tear down as Ctrl-C does."""
+    """SIGTERM and a closed terminal tear down as Ctrl-C does, which works in the background too."""
 
     def interrupt(number: int, frame: object) -> None:
         del number, frame
         raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with _handling(interrupt):
+        yield
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C does not stop the tear-down half way."""
+    with _handling(signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, object], None] | signal.Handlers) -> Iterator[None]:
+    previous = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)
