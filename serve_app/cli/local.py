@@ -47,7 +47,8 @@ def up(
     if site:
         bring_back(launch.load(directory), site, console)
         return
-    local = bring_up(fleet, directory, port, console)
+    with _interruptible():
+        local = bring_up(fleet, directory, port, console)
     showing.show_access(local, console)
     console.print("It runs until [bold]rayfleet down[/].")
 
