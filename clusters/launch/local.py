@@ -61,10 +61,10 @@ class LocalFleet:
         return self.run.directory / name / "config.yaml"
 
 
-def prepare(declared: FleetSpec, directory: Path, port: int) -> LocalFleet:
+def prepare(declared: FleetSpec, base: Path, directory: Path, port: int) -> LocalFleet:
     """Choose ports, tokens and keys, start the object stores, and write every config. Raises LaunchError.
 
-    `port` is the ingress's.
+    Sources of models are relative to `base`. `port` is the ingress's.
     """
     refuse_second_run(directory)
     _private_directory(directory)
@@ -76,7 +76,7 @@ def prepare(declared: FleetSpec, directory: Path, port: int) -> LocalFleet:
         stores = {site.name: start_store(run, site, run.directory / site.name / "store") for site in declared.sites}
         blocks = free_blocks(len(declared.sites) + 1, avoid={port})
         api_key = f"rf-{secrets.token_urlsafe(32)}"
-        fleet = localise(declared, stores, blocks, port, api_key)
+        fleet = localise(declared, base, stores, blocks, port, api_key)
         local = LocalFleet(run, fleet, plan_heads(fleet, stores, blocks, temp_dir), stores, api_key, temp_dir)
         write(local)
     except BaseException:
@@ -88,12 +88,13 @@ def prepare(declared: FleetSpec, directory: Path, port: int) -> LocalFleet:
 
 def localise(
     declared: FleetSpec,
+    base: Path,
     stores: Mapping[str, LocalStore],
     blocks: list[PortBlock],
     port: int,
     api_key: str,
 ) -> FleetSpec:
-    """The declared fleet with loopback endpoints, local stores and one more key."""
+    """The declared fleet with loopback endpoints, local stores, one more key, and sources by absolute path."""
     sites = tuple(
         site.model_copy(
             update={
@@ -108,10 +109,17 @@ def localise(
     return declared.model_copy(
         update={
             "sites": sites,
+            "models": tuple(
+                model.model_copy(update={"source": _anchored(model.source, base)}) for model in declared.models
+            ),
             "ingress": declared.ingress.model_copy(update={"port": port}),
             "keys": (*declared.keys, key),
         }
     )
+
+
+def _anchored(source: str, base: Path) -> str:
+    return source if "://" in source else str((base / source).resolve())
 
 
 def start_cluster(local: LocalFleet, name: str) -> None:
@@ -193,9 +201,13 @@ def refuse_second_run(directory: Path) -> None:
 
 
 def environment(local: LocalFleet) -> dict[str, str]:
-    """What the ingress and the command line need: every site's token and every store's credentials."""
-    tokens = {site.token_variable: local.heads[site.name].environ[site.token_variable] for site in local.fleet.sites}
-    return {**tokens, **environ_for_all(local.stores.values(), local.run.directory)}
+    """What commands on this fleet need: every store's credentials, the fleet file, the endpoint and its key."""
+    return {
+        **environ_for_all(local.stores.values(), local.run.directory),
+        "RAYFLEET_FILE": str(local.run.directory / "fleet.yaml"),
+        "OPENAI_BASE_URL": f"{local.endpoint}/v1",
+        "OPENAI_API_KEY": local.api_key,
+    }
 
 
 def plan_heads(
@@ -237,6 +249,7 @@ def write(local: LocalFleet) -> None:
         _write_config(local, site.name, to_yaml(config, f"{site.name} on this machine, rendered by `rayfleet up`."))
     config = ingress_config(local.fleet, "127.0.0.1")
     _write_config(local, INGRESS, to_yaml(config, "The ingress on this machine, rendered by `rayfleet up`."))
+    _write_private(local.run.directory / "env", _exports(environment(local)))
     fleet = local.fleet.model_dump(mode="json", exclude_none=True)
     (local.run.directory / "fleet.yaml").write_text(to_yaml(fleet, "fleet.yaml as it runs on this machine."))
     _write_private(local.run.directory / "run.json", TypeAdapter(LocalFleet).dump_json(local, indent=1))
@@ -247,12 +260,15 @@ def _write_config(local: LocalFleet, name: str, text: str) -> None:
     config = local.config(name)
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(text)
-    lines = [
-        f"export {variable}={shlex.quote(value)}\n"
-        for variable, value in sorted(ray_head.environment(local.heads[name]).items())
-        if os.environ.get(variable) != value and variable != "TMPDIR"  # of engines, not of a person's shell
-    ]
-    _write_private(config.parent / "env", "".join(lines).encode())
+    rays = ray_head.environment(local.heads[name])
+    del rays["TMPDIR"]  # of engines, not of a person's shell
+    _write_private(config.parent / "env", _exports(rays))
+
+
+def _exports(environ: Mapping[str, str]) -> bytes:
+    """For a shell to source: what differs from this process's own environment."""
+    changed = {name: value for name, value in environ.items() if os.environ.get(name) != value}
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(changed.items())).encode()
 
 
 def _private_directory(directory: Path) -> None:

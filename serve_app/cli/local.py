@@ -102,10 +102,10 @@ def bring_up(fleet_file: Path, directory: Path, port: int | None, console: Conso
     with Steps(console) as steps:
         with steps.step("object stores") as report:
             report(", ".join(f"{site.name} {site.store.url.partition(':')[0]}" for site in declared.sites))
-            local = launch.prepare(declared, directory, _port(port))
+            local = launch.prepare(declared, fleet_file.parent, directory, _port(port))
         try:
             with steps.step("weights") as report:
-                push_and_replicate(local.fleet, os.environ | launch.environment(local), report, fleet_file.parent)
+                push_and_replicate(local.fleet, os.environ | launch.environment(local), report)
             with steps.step("Ray clusters") as report:
                 # One after the other: each starts in seconds, but not beside engines that load.
                 for name in local.heads:

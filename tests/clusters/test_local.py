@@ -35,7 +35,7 @@ def local(declared: FleetSpec, tmp_path: Path) -> LocalFleet:
         for site in declared.sites
     }
     blocks = [PortBlock(20_000 + 400 * number) for number in range(len(declared.sites) + 1)]
-    fleet = launch.localise(declared, stores, blocks, PORT, "rf-key")
+    fleet = launch.localise(declared, ROOT, stores, blocks, PORT, "rf-key")
     local = LocalFleet(
         Run.new(tmp_path / "local"),
         fleet,
@@ -51,7 +51,8 @@ def local(declared: FleetSpec, tmp_path: Path) -> LocalFleet:
 
 def test_only_endpoints_stores_and_keys_differ_from_what_is_declared(declared: FleetSpec, local: LocalFleet) -> None:
     assert local.fleet.placements == declared.placements
-    assert local.fleet.models == declared.models
+    assert [model.release for model in local.fleet.models] == [model.release for model in declared.models]
+    assert [model.source for model in local.fleet.models] == [str(ROOT / model.source) for model in declared.models]
     assert local.fleet.routing == declared.routing
     for site, here in zip(declared.sites, local.fleet.sites, strict=True):
         changed = {name for name, value in here if value != getattr(site, name)}
@@ -79,7 +80,7 @@ def test_it_is_read_back_as_it_was_written(local: LocalFleet) -> None:
 
 
 def test_what_holds_secrets_is_private_and_configs_hold_none(local: LocalFleet) -> None:
-    for path in [local.run.directory / "run.json", *local.run.directory.glob("*/env")]:
+    for path in [local.run.directory / "run.json", local.run.directory / "env", *local.run.directory.glob("*/env")]:
         assert path.stat().st_mode & 0o077 == 0, path
     secrets = [local.api_key, *(head.token for head in local.heads.values())]
     secrets += [value for head in local.heads.values() for name, value in head.environ.items() if "TOKEN" in name]
