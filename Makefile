@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit check format demo-model lock clean
+.PHONY: help install demo test test-unit check format bench-router demo-model lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ format: install ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench-router: install ## Measure the ingress beside its peers, pinned to a core each (ARGS=--strict: fail on a missed goal)
+	$(BIN)/python -m bench.router $(ARGS)
+
 demo-model: install ## Train the two demo models anew, into weights/demo
 	$(BIN)/python -m weights.demo_model $(ARGS)
 
@@ -46,7 +49,7 @@ lock: ## Resolve requirements/cpu.lock anew (ARGS=--upgrade moves every pin)
 	PYTHON="$(PYTHON)" requirements/lock $(ARGS)
 
 clean: ## Remove the environment, caches and local state
-	rm -rf $(VENV) .rayfleet clusters/local .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info build dist
+	rm -rf $(VENV) .rayfleet clusters/local .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment is rebuilt when the lock changes, so that it never holds what the lock does not name. torch comes first,

@@ -42,13 +42,13 @@ def ingress_config(fleet: FleetSpec, host: str) -> Config:
     """The global ingress. It carries the whole fleet, so that the file alone is the deployment."""
     return {
         "proxy_location": "EveryNode",
-        "http_options": {"host": host, "port": fleet.ingress.port},
+        "http_options": {"host": host, "port": fleet.ingress.serve_port},
         "applications": [
             {
                 "name": INGRESS_APP,
                 "route_prefix": "/",
                 "import_path": "serve_app.ingress:build",
-                "args": {"fleet": _plain(fleet)},
+                "args": {"fleet": _plain(fleet), "host": host},
             }
         ],
     }

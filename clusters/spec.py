@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
+PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
 StoreUrl = Annotated[str, StringConstraints(pattern=r"^(s3|gs|file)://[^\s]+$")]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
@@ -32,11 +33,49 @@ class Market(StrEnum):
 
 
 class Task(StrEnum):
-    """What a model can do; each unlocks its OpenAI routes."""
+    """What a model can do; each unlocks its routes."""
 
     CHAT = "chat"
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
+    SCORE = "score"
+    CLASSIFY = "classify"
+    TRANSCRIPTION = "transcription"
+
+
+WRITING = frozenset((Task.CHAT, Task.COMPLETIONS))
+POOLING = frozenset((Task.EMBEDDINGS, Task.SCORE, Task.CLASSIFY))
+
+
+class Preset(StrEnum):
+    """Settings of the one chain that chooses a site."""
+
+    BALANCED = "balanced"
+    """Dollars: tokens, egress and lateness, less what a cached prefix saves."""
+    CHEAPEST = "cheapest"
+    """The same, with lateness at a tenth of its price."""
+    FASTEST = "fastest"
+    """The earliest first token, whatever it costs."""
+    LEAST_LOADED = "least_loaded"
+    NEAREST = "nearest"
+    """The shortest round trip."""
+    WEIGHTED = "weighted"
+    """Shares by site, at random."""
+    PRIMARY_STANDBY = "primary_standby"
+    """The first of `order` that may serve."""
+    SPILL = "spill"
+    """Reserved capacity up to `spill_load`, then spot and on demand, then hosted targets."""
+
+
+class Protocol(StrEnum):
+    """What a hosted target speaks."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+EGRESS_USD_PER_GB = {Provider.AWS: 0.09, Provider.GCP: 0.12, Provider.ONPREM: 0.0}
+"""List prices to the internet, first terabytes, 2026-11: AWS data transfer out, GCP premium tier."""
 
 
 class StoreSpec(Spec):
@@ -102,6 +141,15 @@ class SiteSpec(Spec):
     store: StoreSpec
     machines: MachinesSpec
     pools: tuple[PoolSpec, ...] = Field(min_length=1)
+    egress_usd_per_gb: float | None = Field(
+        None, ge=0, description="USD per GB of answers; unset means the provider's list price to the internet"
+    )
+    tenants: tuple[Name, ...] = Field((), description="whose requests it may serve; empty means everyone's")
+
+    @property
+    def egress_price(self) -> float:
+        """USD per GB."""
+        return EGRESS_USD_PER_GB[self.provider] if self.egress_usd_per_gb is None else self.egress_usd_per_gb
 
     @property
     def token_variable(self) -> str:
@@ -121,6 +169,12 @@ class ModelSpec(Spec):
     )
     tasks: tuple[Task, ...] = Field(min_length=1)
     max_model_len: int = Field(ge=16, description="tokens of prompt and answer together")
+    policy: PolicyName | None = Field(
+        None, description="a preset or one of routing.policies; unset means routing.policy"
+    )
+    jurisdictions: tuple[str, ...] = Field(
+        (), description="the only ones where its requests may be processed; empty means all"
+    )
 
 
 class BatchingSpec(Spec):
@@ -162,17 +216,106 @@ class PlacementSpec(Spec):
         return self.batching.max_num_seqs
 
 
+class PolicySpec(Spec):
+    """A preset with settings."""
+
+    preset: Preset = Preset.BALANCED
+    ttft_target_s: float = Field(1.0, gt=0, description="seconds to the first token that cost nothing")
+    usd_per_late_second: float = Field(0.001, ge=0, description="USD for each second beyond that, per request")
+    weights: dict[Name, float] = Field(default_factory=dict, description="weighted: share by site; unnamed sites get 0")
+    order: tuple[Name, ...] = Field((), description="primary_standby: sites, the preferred one first")
+    spill_load: float = Field(1.0, gt=0, description="spill: requests per slot that make reserved capacity full")
+
+
+class HealthSpec(Spec):
+    """When requests themselves tell that a placement is ill, and how it comes back."""
+
+    consecutive_errors: int = Field(5, ge=1, description="failures in a row that eject a placement")
+    success_rate: float = Field(0.5, ge=0, le=1, description="ejects below this share of the last window")
+    window_s: float = Field(10, gt=0)
+    min_samples: int = Field(20, ge=1, description="requests in the window before the share counts")
+    ejection_s: float = Field(5, gt=0, description="first ejection; doubles each time")
+    max_ejection_s: float = Field(120, gt=0)
+    max_ejected_share: float = Field(0.5, ge=0, le=1, description="of a model's placements; more are never ejected")
+    ramp_s: float = Field(10, ge=0, description="seconds over which a readmitted placement regains its full share")
+
+
+class HedgeSpec(Spec):
+    """A second attempt elsewhere while the first one is silent. Off unless `enabled`."""
+
+    enabled: bool = False
+    factor: float = Field(2.0, ge=1, description="of the predicted 95th percentile of the time to the first token")
+    min_delay_s: float = Field(0.1, gt=0)
+    max_share: float = Field(0.02, ge=0, le=1, description="hedges per request, over time")
+    max_usd: float = Field(0.01, ge=0, description="most that one second attempt may cost")
+
+
+class HoldSpec(Spec):
+    """Requests wait here when every allowed site is full."""
+
+    max_load: float = Field(4.0, gt=0, description="requests per slot at which a site takes no more")
+    max_waiting: int = Field(1024, ge=0)
+    max_waiting_per_tenant: int = Field(256, ge=0)
+    deadline_s: float = Field(30, ge=0, description="then the answer is 429")
+
+
+class ContinuationSpec(Spec):
+    """Finishing a cut stream on another site."""
+
+    enabled: bool = True
+    stall_s: float = Field(30, gt=0, description="seconds without a byte after which a running stream counts as cut")
+    max_times: int = Field(3, ge=0, description="per request")
+
+
 class RoutingSpec(Spec):
     """How the ingress watches, chooses and retries."""
 
     poll_interval_s: float = Field(1, gt=0, le=60, description="seconds between two readings of a site's state")
-    state_max_age_s: float = Field(5, gt=0, description="a state older than this makes the site unhealthy")
+    state_max_age_s: float = Field(5, gt=0, description="an older state counts only while requests succeed there")
     max_attempts: int = Field(3, ge=1, le=10, description="sites tried for one request before its first byte")
     connect_timeout_s: float = Field(2, gt=0)
     first_byte_timeout_s: float = Field(
         120, gt=0, description="seconds an attempt may stay silent before the next site"
     )
-    idle_timeout_s: float = Field(120, gt=0, description="seconds between two chunks of an answer")
+    idle_timeout_s: float = Field(120, gt=0, description="seconds between two chunks of an answer that can't continue")
+    retry_budget: float = Field(0.2, ge=0, le=1, description="retries per request over the fleet, beyond 10 at once")
+    policy: PolicyName = Field("balanced", description="a preset, or one of `policies`")
+    policies: dict[PolicyName, PolicySpec] = Field(default_factory=dict)
+    prefix_blocks: int = Field(2**16, ge=0, le=2**24, description="prompt blocks remembered, about 200 bytes each")
+    explained_requests: int = Field(256, ge=0, le=100_000, description="latest choices kept for `/fleet/route/{id}`")
+    health: HealthSpec = HealthSpec()
+    hedge: HedgeSpec = HedgeSpec()
+    hold: HoldSpec = HoldSpec()
+    continuation: ContinuationSpec = ContinuationSpec()
+
+    def named_policy(self, name: str) -> PolicySpec | None:
+        """A policy of the fleet's own, else the preset of that name."""
+        if name in self.policies:
+            return self.policies[name]
+        return PolicySpec(preset=Preset(name)) if name in list(Preset) else None
+
+
+class HostedModelSpec(Spec):
+    """A model of the fleet under the name and the price that a hosted target has for it."""
+
+    model: Name
+    name: str = Field(min_length=1, description="the target's own name for it")
+    usd_per_million_input: float = Field(ge=0)
+    usd_per_million_output: float = Field(ge=0)
+
+
+class HostedSpec(Spec):
+    """An external API, as a last resort or priced like a site."""
+
+    name: Name
+    url: HttpUrl = Field(description="base URL, up to and with /v1")
+    protocol: Protocol = Protocol.OPENAI
+    key_env: EnvName = Field(description="environment variable of the ingress that holds the API key")
+    jurisdiction: str = Field(description="where the provider processes data")
+    retains_data: bool = Field(True, description="whether the provider may keep prompts")
+    use: Literal["last_resort", "by_price"] = "last_resort"
+    max_in_flight: int = Field(256, ge=1)
+    models: tuple[HostedModelSpec, ...] = Field(min_length=1)
 
 
 class IngressSpec(Spec):
@@ -181,9 +324,14 @@ class IngressSpec(Spec):
     provider: Provider = Provider.AWS
     region: str = "us-east-1"
     machines: MachinesSpec
-    port: int = Field(8000, ge=1, le=65535)
+    port: int = Field(8000, ge=1, le=65535, description="clients' port, which the replicas own themselves")
+    serve_port: int = Field(8001, ge=1, le=65535, description="port of Ray Serve's own HTTP route to the same code")
     replicas: int = Field(1, ge=1, le=64)
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="larger request bodies are answered with 413")
+    drain_s: float = Field(120, gt=0, description="seconds that running answers get when a replica is replaced")
+    request_log: str | None = Field(None, description="directory of the request log; unset means none")
+    request_log_bytes: int = Field(64 * 2**20, ge=2**16, description="size at which a log file is rotated")
+    request_log_files: int = Field(16, ge=1, le=1000, description="files kept per replica")
 
 
 class KeySpec(Spec):
@@ -191,6 +339,18 @@ class KeySpec(Spec):
 
     name: Name
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    tenant: Name | None = Field(None, description="whom requests are billed to; unset means the key's name")
+    operator: bool = Field(False, description="may drain sites and look into other tenants' choices")
+    models: tuple[Name, ...] = Field((), description="the only ones it may ask for; empty means all")
+    jurisdictions: tuple[str, ...] = Field(
+        (), description="the only ones where its requests may be processed; empty means all"
+    )
+    hosted: Literal["any", "no_retention", "never"] = Field("any", description="which hosted targets may serve it")
+    policy: PolicyName | None = Field(None, description="a preset or one of routing.policies; unset means the model's")
+
+    @property
+    def billed_to(self) -> str:
+        return self.tenant or self.name
 
 
 class WeightsSpec(Spec):
@@ -209,6 +369,7 @@ class FleetSpec(Spec):
     sites: tuple[SiteSpec, ...] = Field(min_length=1)
     models: tuple[ModelSpec, ...] = Field(min_length=1)
     placements: tuple[PlacementSpec, ...] = Field(min_length=1)
+    hosted: tuple[HostedSpec, ...] = ()
     weights: WeightsSpec
     ingress: IngressSpec
     routing: RoutingSpec = RoutingSpec()

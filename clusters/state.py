@@ -49,10 +49,19 @@ class SiteState(Frozen):
 
     site: str
     at: float = Field(description="seconds since the epoch, by the site's clock")
+    drain_s: float | None = Field(
+        None, description="draining: seconds that running streams may still stay; None means it is not"
+    )
     placements: tuple[PlacementState, ...] = ()
 
     def placement(self, model: str) -> PlacementState | None:
         return next((placement for placement in self.placements if placement.model == model), None)
+
+
+class DrainOrder(Frozen):
+    """What a site's `/fleet/drain` takes."""
+
+    deadline_s: float | None = Field(ge=0, description="seconds that running streams may stay; None ends the draining")
 
 
 class Observation(Frozen):

@@ -11,7 +11,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
 
-from clusters.state import EngineSample, PlacementState, Readiness, SiteState
+from clusters.state import DrainOrder, EngineSample, PlacementState, Readiness, SiteState
 from serve_app.gate import TokenGate, site_token
 from serve_app.site_args import ENGINE_DEPLOYMENT, AgentAppArgs, AgentPlacement
 
@@ -30,11 +30,13 @@ class SiteAgent:
         self._samples: dict[str, dict[str, EngineSample]] = {}
         self._applications: Mapping[str, ApplicationStatusOverview] = {}
         self._refresher: asyncio.Task[None] | None = None
+        self._drained_at: float | None = None
 
     async def __serve_build_asgi_app__(self) -> TokenGate:
         self._refresher = asyncio.create_task(self._refresh())
         app = FastAPI(openapi_url=None)
         app.get("/state")(self.state)
+        app.post("/drain")(self.drain)
         return TokenGate(app, site_token(self._args.token_variable, os.environ))
 
     def check_health(self) -> None:
@@ -46,12 +48,18 @@ class SiteAgent:
         parsed = EngineSample.model_validate(sample)
         self._samples.setdefault(model, {})[parsed.replica] = parsed
 
+    async def drain(self, order: DrainOrder) -> SiteState:
+        """An order of the ingress: the site says so of itself, and so every ingress replica learns of it."""
+        self._drained_at = None if order.deadline_s is None else time.time() + order.deadline_s
+        return await self.state()
+
     async def state(self) -> SiteState:
         now = time.time()
         self._samples = {model: _fresh(samples, now) for model, samples in self._samples.items()}
         return SiteState(
             site=self._args.site,
             at=now,
+            drain_s=None if self._drained_at is None else max(0.0, self._drained_at - now),
             placements=tuple(
                 placement_state(
                     placement,

@@ -7,7 +7,6 @@ from starlette.datastructures import Headers
 from starlette.types import Receive
 
 from serve_app.errors import BodyTooLarge, BodyTooSlow
-from serve_app.relay.client import ClientLeft
 
 DEADLINE_S = 60.0
 """For the whole body."""
@@ -15,6 +14,10 @@ DEADLINE_S = 60.0
 LINGER_S = 1.0
 """How long the rest of a refused body is swallowed: a connection that is closed on unread bytes is reset, and the
 client would not see the answer."""
+
+
+class ClientLeft(Exception):
+    """The client closed its connection before its request was whole."""
 
 
 async def read_body(receive: Receive, headers: Headers, limit: int, deadline_s: float = DEADLINE_S) -> bytes:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -38,12 +38,33 @@ class BadRequest(RequestError):
     status = 400
 
 
+class Malformed(RequestError):
+    """It is not HTTP, or may be read in more than one way."""
+
+    status = 400
+    code = "malformed_request"
+
+
 class Unauthorized(RequestError):
     status = 401
     code = "invalid_api_key"
 
     def __init__(self, message: str):
         super().__init__(message, headers={"www-authenticate": "Bearer"})
+
+
+class NotPermitted(RequestError):
+    """The key is known, and may not do this."""
+
+    status = 403
+    code = "not_permitted"
+
+
+class NotAllowedHere(RequestError):
+    """No site or hosted target may have the request, by where it lies or whom it serves."""
+
+    status = 403
+    code = "no_allowed_site"
 
 
 class ModelNotFound(RequestError):
@@ -64,6 +85,14 @@ class MethodNotAllowed(RequestError):
     code = "method_not_allowed"
 
 
+class HeadTooSlow(RequestError):
+    status = 408
+    code = "request_timeout"
+
+    def __init__(self, deadline_s: float):
+        super().__init__(f"The request's headers did not arrive within {deadline_s:g} s.")
+
+
 class BodyTooSlow(RequestError):
     status = 408
     code = "request_timeout"
@@ -80,6 +109,45 @@ class BodyTooLarge(RequestError):
         super().__init__(f"The request body is larger than {limit} bytes.", headers=CLOSE)
 
 
+class TargetTooLong(RequestError):
+    status = 414
+    code = "url_too_long"
+
+    def __init__(self, limit: int):
+        super().__init__(f"The URL is longer than {limit} bytes.")
+
+
+class ExpectationFailed(RequestError):
+    status = 417
+    code = "unknown_expectation"
+
+
+class HeadTooLarge(RequestError):
+    status = 431
+    code = "headers_too_large"
+
+
+class NotImplementedHere(RequestError):
+    """Valid HTTP that this server does not speak."""
+
+    status = 501
+    code = "not_implemented"
+
+
+class VersionUnknown(RequestError):
+    status = 505
+    code = "http_version_not_supported"
+
+    def __init__(self) -> None:
+        super().__init__("This port speaks HTTP/1.1 and HTTP/1.0.")
+
+
+class Busy(RequestError):
+    status = 429
+    type = "rate_limit_error"
+    code = "fleet_busy"
+
+
 class FleetError(ApiError):
     """The client did nothing wrong, and may try again."""
 
@@ -92,6 +160,9 @@ class Internal(FleetError):
     status = 500
     code = "internal_error"
 
+    def __init__(self) -> None:
+        super().__init__("The server had an error while processing your request.")
+
 
 class UpstreamFailed(FleetError):
     status = 502
@@ -103,6 +174,14 @@ class NoSite(FleetError):
     code = "no_site"
 
 
+class TooManyConnections(FleetError):
+    status = 503
+    code = "too_many_connections"
+
+    def __init__(self, limit: int):
+        super().__init__(f"There are {limit} connections already.", headers={"retry-after": "1"})
+
+
 class UpstreamTimeout(FleetError):
     status = 504
     code = "upstream_timeout"
@@ -112,6 +191,18 @@ def error_body(error: ApiError) -> bytes:
     """OpenAI's shape."""
     body = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
     return json.dumps({"error": body}).encode()
+
+
+def error_event(route: str, error: ApiError) -> bytes:
+    """The server-sent event that ends a stream which cannot be ended well, as the route's own API has it."""
+    told: dict[str, Any]
+    if route == "/v1/messages":
+        told = {"type": "error", "error": {"type": "api_error", "message": error.message}}
+        return b"event: error\ndata: %b\n\n" % json.dumps(told).encode()
+    if route == "/v1/responses":
+        told = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+        return b"event: error\ndata: %b\n\n" % json.dumps(told).encode()
+    return b"data: %b\n\n" % error_body(error)
 
 
 def install(app: FastAPI) -> None:
@@ -139,4 +230,4 @@ def _translate(request: Request, error: Exception) -> ApiError:
             first = error.errors()[0]
             return BadRequest(first["msg"], param=".".join(str(part) for part in first["loc"][1:]) or None)
     # Starlette raises it again after this answer, so that the server logs it with its traceback.
-    return Internal("The server had an error while processing your request.")
+    return Internal()

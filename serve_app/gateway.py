@@ -2,52 +2,59 @@
 
 import asyncio
 import contextlib
+import os
 import random
+import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
 
 from fastapi import FastAPI
 
 from clusters.spec import FleetSpec
 from clusters.watch import FleetWatch, MonotonicClock
+from serve_app.admission import Admission
 from serve_app.api import Parts, build_app
 from serve_app.auth import Keyring
-from serve_app.relay.relay import Relay
-from serve_app.relay.upstream import HttpUpstream
+from serve_app.door.door import Door
+from serve_app.door.limits import Limits
+from serve_app.door.listener import acquire
+from serve_app.inference import Inference
+from serve_app.metering.export import Backend
+from serve_app.metering.log import RequestLog
+from serve_app.metering.log_files import LogFiles
+from serve_app.metering.prometheus import Prometheus
+from serve_app.openai import ROUTES
+from serve_app.relay.pool import Pool
+from serve_app.relay.relay import TICK_S, Relay
+from serve_app.relay.targets import targets
 from serve_app.report import SiteReport, site_reports
-from serve_app.routing.choice import Chain
-from serve_app.routing.filters import fleet_filters
-from serve_app.routing.leases import Leases
-from serve_app.routing.pickers import lowest
-from serve_app.routing.scorers import requests_per_slot
+from serve_app.routing.books import Books
+from serve_app.routing.choice import Router
 from serve_app.states import HttpStates
-from serve_app.telemetry import Backend, Prometheus, Telemetry
+from serve_app.telemetry import Telemetry
 
-
-class MissingTokens(Exception):
-    """The environment lacks tokens of sites."""
-
-
-def site_tokens(spec: FleetSpec, environ: Mapping[str, str]) -> dict[str, str]:
-    """Raises MissingTokens, which names every variable."""
-    missing = [site.token_variable for site in spec.sites if not environ.get(site.token_variable)]
-    if missing:
-        raise MissingTokens(f"set {', '.join(missing)} in the environment of every node of the ingress's Ray cluster")
-    return {site.name: environ[site.token_variable] for site in spec.sites}
+FLUSH_S = 1.0
 
 
 class Gateway:
-    """One per ingress replica. `app`'s lifespan opens the connections, starts the watch, and ends both."""
+    """One per ingress replica. `app`'s lifespan opens everything, and drains and closes it again."""
 
-    def __init__(self, spec: FleetSpec, tokens: Mapping[str, str], *backends: Backend):
-        endpoints = {site.name: site.endpoint for site in spec.sites}
+    def __init__(self, spec: FleetSpec, secrets: Mapping[str, str], *backends: Backend, host: str | None = None):
+        """With a `host` it owns the client port there; without, `app` is the only door."""
         rng = random.Random()
-        prometheus = Prometheus()
-        self._routing = spec.routing
-        self._telemetry = Telemetry(prometheus, *backends)
-        self._leases = Leases()
-        self._upstream = HttpUpstream(endpoints, tokens, spec.routing.connect_timeout_s)
-        self._states = HttpStates(endpoints, tokens)
+        endpoints = {site.name: site.endpoint for site in spec.sites}
+        reachable = targets(spec, secrets)
+        books = Books.of(spec)
+        router = Router(spec, books, rng)
+        log = _request_log(spec)
+        self._spec = spec
+        self._host = host
+        self._log = log
+        self._books = books
+        self._telemetry = Telemetry(*backends)
+        self._pool = Pool(reachable, spec.routing.connect_timeout_s)
+        self._states = HttpStates(endpoints, secrets)
         self._watch = FleetWatch(
             tuple(endpoints),
             self._states,
@@ -57,36 +64,94 @@ class Gateway:
             clock=MonotonicClock(),
             rng=rng,
         )
-        relay = Relay(
-            spec.routing,
-            lambda: self._watch.state,
-            Chain(fleet_filters(spec), requests_per_slot, lowest(rng)),
-            self._leases,
-            self._upstream,
-            self._telemetry,
+        self.relay = Relay(spec, reachable, lambda: self._watch.state, router, books, self._pool, self._telemetry, log)
+        keyring = Keyring(spec.keys)
+        admission = Admission(spec, keyring)
+        inference = Inference(admission, self.relay, spec.ingress.max_body_bytes)
+        parts = Parts(spec, keyring, admission, inference, self.relay, self._states, self._reports)
+        self.app = build_app(parts, Prometheus(self._telemetry.sums), self._lifespan)
+        self._door = Door(
+            self.app,
+            inference.hot,
+            lambda method, path: method == "POST" and path in ROUTES,
+            Limits(max_body_bytes=spec.ingress.max_body_bytes),
         )
-        self.app = build_app(Parts(spec, Keyring(spec.keys), relay, prometheus, self._reports), self._lifespan)
+        self._tasks: list[asyncio.Task[None]] = []
 
     def check(self) -> None:
         """Raises when this replica can no longer do its work."""
         self._watch.check()
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError(f"{task.get_name()} has ended") from (None if task.cancelled() else task.exception())
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        async with self._upstream, self._states, self._watch:
-            gauges = asyncio.create_task(self._set_gauges())
+        self.relay.run_on(asyncio.get_running_loop())
+        async with self._states, self._watch:
+            self._tasks = [
+                asyncio.create_task(_every(TICK_S, self._tick), name="the relay's clock"),
+                asyncio.create_task(_every(FLUSH_S, self._flush), name="telemetry"),
+            ]
             try:
-                yield
+                async with self._client_port():
+                    yield
             finally:
-                gauges.cancel()
+                for task in self._tasks:
+                    task.cancel()
+                self._pool.close()
+                if self._log is not None:
+                    await asyncio.to_thread(self._log.close)
 
-    async def _set_gauges(self) -> None:
-        while True:
-            for report in self._reports():
-                self._telemetry.site(report.site, report.healthy, report.age_s)
-                for model, count in report.leases.items():
-                    self._telemetry.leases(model, report.site, count)
-            await asyncio.sleep(self._routing.poll_interval_s)
+    @contextlib.asynccontextmanager
+    async def _client_port(self) -> AsyncIterator[None]:
+        if self._host is None:
+            yield
+            return
+        directory = Path(tempfile.gettempdir()) / f"rayfleet-{os.getuid()}"
+        listener = await asyncio.to_thread(acquire, self._host, self._spec.ingress.port, directory)
+        await self._door.open(listener.socket)
+        handing_over = asyncio.create_task(listener.serve_handover())
+        try:
+            yield
+            listener.leave()
+            await self._door.drain(self._spec.ingress.drain_s, listener.others)
+        finally:
+            handing_over.cancel()
+            self._door.close()
+            listener.close()
+
+    async def _tick(self) -> None:
+        self.relay.tick()
+
+    async def _flush(self) -> None:
+        now = time.monotonic()
+        for report in self._reports():
+            self._telemetry.set_site(report.site, report.healthy, report.age_s)
+        for (site, model), count in self._books.leases.open().items():
+            self._telemetry.set_leases(model, site, count)
+            self._telemetry.set_ejected(model, site, self._books.health.verdict(site, model, now).ejected is not None)
+        self._telemetry.set_held(len(self.relay.holding))
+        self._telemetry.set_connections(len(self._door.connections))
+        if self._log is not None:
+            self._telemetry.log_dropped(self._log.flush())
+        self._telemetry.flush()
 
     def _reports(self) -> tuple[SiteReport, ...]:
-        return site_reports(self._watch.state, self._leases.open(), time.monotonic(), self._routing.state_max_age_s)
+        return site_reports(
+            self._spec, self._watch.state, self._books, time.monotonic(), self._spec.routing.state_max_age_s
+        )
+
+
+def _request_log(spec: FleetSpec) -> RequestLog | None:
+    if spec.ingress.request_log is None:
+        return None
+    directory = Path(spec.ingress.request_log).expanduser()
+    files = LogFiles(directory, file_bytes=spec.ingress.request_log_bytes, files=spec.ingress.request_log_files)
+    return RequestLog(files)
+
+
+async def _every(interval_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(interval_s)
+        await work()

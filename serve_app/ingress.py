@@ -8,11 +8,15 @@ from ray import serve
 from ray.serve import Application
 
 from clusters.spec import FleetSpec, Spec
-from serve_app.gateway import Gateway, site_tokens
+from serve_app.gateway import Gateway
 from serve_app.ray_metrics import RayMetrics
+from serve_app.relay.targets import secrets
 
 MAX_ONGOING_REQUESTS = 10_000
 """Per replica. A waiting stream costs little, and the sites, not Serve, say when there is too much to do."""
+
+SERVES_OWN_DRAIN_S = 45.0
+"""Before a replica hears that it is to go, Serve waits for its load balancers: 30 s, and some."""
 
 REPLICA_ENV = {
     # The gateway shares Serve's own event loop: between two threads Serve puts a queue without bounds, in which a slow
@@ -24,16 +28,17 @@ REPLICA_ENV = {
 
 
 class IngressArgs(Spec):
-    """The application's `args`."""
+    """The application's `args`. `host` is where the client port listens."""
 
     fleet: FleetSpec
+    host: str
 
 
 class Ingress:
-    """One replica of the endpoint."""
+    """One replica of the endpoint. It owns the client port together with the other replicas on its node."""
 
-    def __init__(self, fleet: FleetSpec):
-        self._gateway = Gateway(fleet, site_tokens(fleet, os.environ), RayMetrics())
+    def __init__(self, args: IngressArgs):
+        self._gateway = Gateway(args.fleet, secrets(args.fleet, os.environ), RayMetrics(), host=args.host)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._gateway.app
@@ -44,11 +49,14 @@ class Ingress:
 
 def build(args: dict[str, Any]) -> Application:
     """The ingress of one fleet. Its spec travels as plain data, and every replica builds its own gateway."""
-    fleet = IngressArgs.model_validate(args).fleet
+    parsed = IngressArgs.model_validate(args)
     deployment = serve.deployment(
         name="Ingress",
-        num_replicas=fleet.ingress.replicas,
+        num_replicas=parsed.fleet.ingress.replicas,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        # A new replica takes over the client port before an old one leaves.
+        max_surge_percent=100,
+        graceful_shutdown_timeout_s=SERVES_OWN_DRAIN_S + parsed.fleet.ingress.drain_s,
         ray_actor_options={"runtime_env": {"env_vars": REPLICA_ENV}},
     )(serve.ingress()(Ingress))
-    return deployment.bind(fleet)
+    return deployment.bind(parsed)

@@ -1,4 +1,4 @@
-"""Reading the sites' own states, apart from the requests' connections: a busy fleet must stay visible."""
+"""Talking to the sites' agents, apart from the requests' connections: a busy fleet must stay visible."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -9,10 +9,15 @@ import aiohttp
 from clusters.watch import StateUnreadable
 
 MAX_BYTES = 4 * 2**20
+DRAIN_TIMEOUT_S = 10.0
+
+
+class DrainFailed(Exception):
+    """A site's agent did not take the order. The message says why, for people."""
 
 
 class HttpStates:
-    """Reads `GET {endpoint}/fleet/state` with the site's token."""
+    """Reads `GET {endpoint}/fleet/state` with the site's token, and orders draining."""
 
     def __init__(self, endpoints: Mapping[str, str], tokens: Mapping[str, str]):
         self._endpoints = endpoints
@@ -31,8 +36,7 @@ class HttpStates:
 
     async def read(self, site: str) -> bytes:
         """Raises StateUnreadable. How long it may take is the caller's business."""
-        url = self._endpoints[site].rstrip("/") + "/fleet/state"
-        headers = {"authorization": f"Bearer {self._tokens[site]}"}
+        url, headers = self._address(site, "/fleet/state")
         try:
             async with self._session.get(url, headers=headers, allow_redirects=False) as response:
                 if response.status != 200:
@@ -40,6 +44,23 @@ class HttpStates:
                 return await _read_bounded(response)
         except (aiohttp.ClientError, OSError) as error:
             raise StateUnreadable(f"{type(error).__name__}: {error}") from error
+
+    async def drain(self, site: str, deadline_s: float | None) -> None:
+        """No new requests; streams that run after `deadline_s` seconds go on elsewhere. None ends it. Raises
+        DrainFailed."""
+        url, headers = self._address(site, "/fleet/drain")
+        timeout = aiohttp.ClientTimeout(total=DRAIN_TIMEOUT_S)
+        try:
+            async with self._session.post(
+                url, headers=headers, json={"deadline_s": deadline_s}, timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    raise DrainFailed(f"the agent of {site} answers with status {response.status}")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise DrainFailed(f"the agent of {site} can't be reached: {type(error).__name__}") from error
+
+    def _address(self, site: str, path: str) -> tuple[str, dict[str, str]]:
+        return self._endpoints[site].rstrip("/") + path, {"authorization": f"Bearer {self._tokens[site]}"}
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

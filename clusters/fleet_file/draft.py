@@ -4,7 +4,7 @@ rules can still judge everything else."""
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from clusters.fleet_file.document import Mistake, Where
 from clusters.spec import Spec
@@ -43,10 +43,14 @@ def _part(kind: type[Spec], raw: Any, at: Where, wrong: AbstractSet[Where], arou
     values: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
         here = (*at, name)
-        inner, many = nested(field.annotation)
-        if inner and many:
+        inner, holder = nested(field.annotation)
+        if inner and holder is tuple:
             items = given[name] if isinstance(given.get(name), list) else []
             values[name] = tuple(_part(inner, item, (*here, index), wrong, around) for index, item in enumerate(items))
+        elif inner and holder is dict:
+            if readable and here not in wrong:
+                parts = given.get(name, {}).items()
+                values[name] = {key: _part(inner, item, (*here, key), wrong, around) for key, item in parts}
         elif inner:
             values[name] = _part(inner, given.get(name, {} if readable else None), here, wrong, around)
         elif name in given and here not in wrong and here not in around:
@@ -56,9 +60,8 @@ def _part(kind: type[Spec], raw: Any, at: Where, wrong: AbstractSet[Where], arou
     return Part(at, values)
 
 
-def nested(annotation: Any) -> tuple[type[Spec] | None, bool]:
-    """The spec inside a field's type, and whether the field holds many of them."""
-    if isinstance(annotation, type) and issubclass(annotation, Spec):
-        return annotation, False
-    inner = next((part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, Spec)), None)
-    return inner, inner is not None
+def nested(annotation: Any) -> tuple[type[Spec] | None, type | None]:
+    """The spec inside a field's type, and tuple or dict where the field holds many values."""
+    holder = get_origin(annotation)
+    inner = (part for part in (annotation, *get_args(annotation)) if isinstance(part, type) and issubclass(part, Spec))
+    return next(inner, None), holder

@@ -1,20 +1,23 @@
 """The rules that span fields. Each reads only what it needs, so that a mistake elsewhere doesn't hide the next one."""
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-from clusters.fleet_file.document import Mistake, Where
+from clusters.fleet_file.document import Mistake
 from clusters.fleet_file.draft import Part
-from clusters.fleet_file.shape import did_you_mean, quoted
+from clusters.fleet_file.names import dangling, duplicates
+from clusters.fleet_file.policies import misset
+from clusters.fleet_file.residency import unreachable
 from clusters.fleet_file.sizes import misfits, odd_gpus
-from clusters.spec import Provider, Task
+from clusters.spec import POOLING, WRITING, Provider, Task
 
 
 def broken(fleet: Part) -> Iterator[Mistake]:
     """Every rule that the fleet breaks."""
-    yield from _duplicates(fleet)
-    yield from _dangling(fleet)
+    yield from duplicates(fleet)
+    yield from dangling(fleet)
+    yield from misset(fleet)
+    yield from unreachable(fleet)
     for site in fleet["sites"]:
         yield from _machines(site)
         yield from _store(site)
@@ -28,58 +31,10 @@ def broken(fleet: Part) -> Iterator[Mistake]:
         yield from _ordered(placement["batching"], "max_num_seqs", "max_num_batched_tokens")
         yield from odd_gpus(placement)
     yield from _machines(fleet["ingress"])
+    yield from _ports(fleet["ingress"])
     yield from _ordered(fleet["routing"], "poll_interval_s", "state_max_age_s", equal=False)
-
-
-def _duplicates(fleet: Part) -> Iterator[Mistake]:
-    yield from _repeated("site name", [(site.where("name"), site["name"]) for site in fleet["sites"]])
-    yield from _repeated("site endpoint", [(site.where("endpoint"), _host(site)) for site in fleet["sites"]])
-    yield from _repeated("model name", [(model.where("name"), model["name"]) for model in fleet["models"]])
-    yield from _repeated("key name", [(key.where("name"), key["name"]) for key in fleet["keys"]])
-    yield from _repeated("key", [(key.where("sha256"), key["sha256"]) for key in fleet["keys"]])
-    for site in fleet["sites"]:
-        yield from _repeated("pool name", [(pool.where("name"), pool["name"]) for pool in site["pools"]])
-    placed = [(p.at, f"{p['model']} @ {p['site']}") for p in fleet["placements"] if p["model"] and p["site"]]
-    yield from _repeated("placement", placed, fix="merge the two: a model has one placement per site")
-
-
-def _host(site: Part) -> str | None:
-    endpoint: str | None = site["endpoint"]
-    return endpoint and endpoint.rstrip("/").lower()
-
-
-def _repeated(what: str, items: list[tuple[Where, Any]], fix: str = "change one of the two") -> Iterator[Mistake]:
-    first: dict[Any, Where] = {}
-    for at, value in items:
-        if value is not None and value in first:
-            yield Mistake(at, f"{what} {quoted(value)} is used twice", f"{fix}; the first is {_index(first[value])}")
-        first.setdefault(value, at)
-
-
-def _index(at: Where) -> str:
-    """The innermost list item of a place: sites[0].pools[1]."""
-    last = max((n for n, step in enumerate(at) if isinstance(step, int)), default=len(at) - 1)
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in at[: last + 1]).lstrip(".")
-
-
-def _dangling(fleet: Part) -> Iterator[Mistake]:
-    sites = {site["name"]: site for site in fleet["sites"]}
-    models = {model["name"] for model in fleet["models"]}
-    yield from _reference(fleet["weights"], "home", "site", set(sites))
-    for placement in fleet["placements"]:
-        yield from _reference(placement, "model", "model", models)
-        yield from _reference(placement, "site", "site", set(sites))
-        if placement["site"] in sites:
-            pools = {pool["name"] for pool in sites[placement["site"]]["pools"]}
-            yield from _reference(placement, "pool", f"pool at {placement['site']}", pools)
-
-
-def _reference(part: Part, field: str, what: str, known: set[Any]) -> Iterator[Mistake]:
-    # A name that is itself mistaken (None) may be the one that is meant; to have none at all is a mistake elsewhere.
-    if part[field] is not None and known and part[field] not in known and None not in known:
-        options = sorted(known)
-        fix = did_you_mean(part[field], options, f"use one of: {', '.join(options)}")
-        yield part.mistake(field, f"there is no {what} named {quoted(part[field])}", fix)
+    yield from _ordered(fleet["routing"]["health"], "ejection_s", "max_ejection_s")
+    yield from _ordered(fleet["routing"]["hold"], "max_waiting_per_tenant", "max_waiting")
 
 
 def _placed(fleet: Part, site: Part, pool: Part) -> list[Part]:
@@ -135,8 +90,13 @@ def _pool(pool: Part) -> Iterator[Mistake]:
 
 def _model(model: Part, fleet: Part) -> Iterator[Mistake]:
     tasks = model["tasks"] or ()
-    if Task.EMBEDDINGS in tasks and len(set(tasks)) > 1:
-        yield model.mistake("tasks", "an engine either embeds or writes", "make two models of it")
+    if WRITING.intersection(tasks) and POOLING.intersection(tasks):
+        message = f"an engine either writes ({_listed(WRITING)}) or pools ({_listed(POOLING)})"
+        yield model.mistake("tasks", message, "make two models of it")
+    if Task.TRANSCRIPTION in tasks and len(set(tasks)) > 1:
+        yield model.mistake(
+            "tasks", "an engine that transcribes does nothing else", "make a model of transcription alone"
+        )
     for task, times in Counter(tasks).items():
         if times > 1:
             yield model.mistake("tasks", f"{task} is named {times} times", "name it once")
@@ -144,6 +104,16 @@ def _model(model: Part, fleet: Part) -> Iterator[Mistake]:
     if model["name"] is not None and model["name"] not in asked and None not in asked:
         fix = f"add a placement with `model: {model['name']}`, or remove the model"
         yield Mistake(model.at, "no placement serves this model", fix)
+
+
+def _listed(tasks: Iterable[Task]) -> str:
+    return ", ".join(sorted(tasks))
+
+
+def _ports(ingress: Part) -> Iterator[Mistake]:
+    if ingress["port"] is not None and ingress["port"] == ingress["serve_port"]:
+        message = f"Ray Serve's own route cannot share port {ingress['port']} with the clients' port"
+        yield ingress.mistake("serve_port", message, "change serve_port or port")
 
 
 def _ordered(part: Part, low: str, high: str, equal: bool = True) -> Iterator[Mistake]:

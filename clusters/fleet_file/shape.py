@@ -1,7 +1,7 @@
 """The document held to the pydantic models of `clusters.spec`: what a person reads in place of pydantic's errors."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from clusters.fleet_file.document import Document, Mistake, Where
 from clusters.fleet_file.draft import nested
-from clusters.spec import EnvName, FleetSpec, HttpUrl, Name, Spec, StoreUrl
+from clusters.spec import EnvName, FleetSpec, HttpUrl, Name, PolicyName, Spec, StoreUrl
 
 KINDS = {
     "string_type": "text",
@@ -22,11 +22,13 @@ KINDS = {
     "model_type": "a mapping",
 }
 TEXTS = {
+    PolicyName: "use at most 63 lower-case letters, digits, `.`, `_` and `-`, with a letter or digit at both ends",
     Name: "use at most 63 lower-case letters, digits, `.` and `-`, with a letter or digit at both ends",
     HttpUrl: "write http://host:port or https://host",
     StoreUrl: "write s3://bucket/prefix, gs://bucket/prefix or file:///directory",
     EnvName: "use upper-case letters, digits and `_`",
 }
+KEY = "[key]"  # pydantic's last step to a mapping's key, in place of its value
 PATTERNS = {get_args(text)[1].pattern: fix for text, fix in TEXTS.items()}
 BOUNDS = {
     "greater_than": "more than",
@@ -59,10 +61,12 @@ def quoted(value: Any) -> str:
 
 def _mistake(document: Document, kind: str, at: Where, details: dict[str, Any]) -> Mistake | None:
     value = document.value(at)
+    if kind == "string_pattern_mismatch" and at[-1] == KEY:
+        at, value = at[:-1], at[-2]
     field = _field(at)
     match kind:
         case "extra_forbidden":
-            known = list(_spec(at[:-1]).model_fields)
+            known = list(_fields(at[:-1]))
             return Mistake(
                 at, "unknown field", did_you_mean(at[-1], known, f"remove it; known here: {', '.join(known)}")
             )
@@ -100,13 +104,17 @@ def _means(field: FieldInfo | None) -> str:
 
 
 def _field(at: Where) -> FieldInfo | None:
-    return _spec(at[:-1]).model_fields.get(str(at[-1])) if at and isinstance(at[-1], str) else None
+    return _fields(at[:-1]).get(at[-1]) if at and isinstance(at[-1], str) else None
 
 
-def _spec(at: Where) -> type[Spec]:
-    """The model that describes the mapping at a place."""
+def _fields(at: Where) -> Mapping[str, FieldInfo]:
+    """What the mapping at a place may hold; none of it is known where its keys are names."""
     spec: type[Spec] = FleetSpec
+    keyed = False
     for step in at:
-        if isinstance(step, str) and step in spec.model_fields:
-            spec = nested(spec.model_fields[step].annotation)[0] or spec
-    return spec
+        if keyed:
+            keyed = False
+        elif isinstance(step, str) and step in spec.model_fields:
+            inner, holder = nested(spec.model_fields[step].annotation)
+            spec, keyed = inner or spec, holder is dict
+    return {} if keyed else spec.model_fields

@@ -76,7 +76,7 @@ def prepare(declared: FleetSpec, base: Path, directory: Path, port: int) -> Loca
         stores = {site.name: start_store(run, site, run.directory / site.name / "store") for site in declared.sites}
         blocks = free_blocks(len(declared.sites) + 1, avoid={port})
         api_key = f"rf-{secrets.token_urlsafe(32)}"
-        fleet = localise(declared, base, stores, blocks, port, api_key)
+        fleet = localise(declared, base, stores, blocks, port, api_key, run.directory / INGRESS / "requests")
         local = LocalFleet(run, fleet, plan_heads(fleet, stores, blocks, temp_dir), stores, api_key, temp_dir)
         write(local)
     except BaseException:
@@ -93,6 +93,7 @@ def localise(
     blocks: list[PortBlock],
     port: int,
     api_key: str,
+    request_log: Path,
 ) -> FleetSpec:
     """The declared fleet with loopback endpoints, local stores, one more key, and sources by absolute path."""
     sites = tuple(
@@ -105,14 +106,16 @@ def localise(
         )
         for site, block in zip(declared.sites, blocks, strict=False)
     )
-    key = KeySpec(name="local", sha256=sha256(api_key.encode()).hexdigest())
+    key = KeySpec(name="local", sha256=sha256(api_key.encode()).hexdigest(), operator=True)
     return declared.model_copy(
         update={
             "sites": sites,
             "models": tuple(
                 model.model_copy(update={"source": _anchored(model.source, base)}) for model in declared.models
             ),
-            "ingress": declared.ingress.model_copy(update={"port": port}),
+            "ingress": declared.ingress.model_copy(
+                update={"port": port, "serve_port": blocks[-1].serve, "request_log": str(request_log)}
+            ),
             "keys": (*declared.keys, key),
         }
     )

@@ -1,8 +1,9 @@
-"""Which headers pass a relay, in both directions."""
+"""Which headers pass a relay, in both directions. Names are lower-case bytes throughout."""
 
 from collections.abc import Iterable
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
+from serve_app.relay.connection import Headers
+from serve_app.relay.targets import Target
 
 HOP_BY_HOP = frozenset(
     (
@@ -27,37 +28,65 @@ NOT_FOR_SITES = HOP_BY_HOP | {
     b"cookie",
     b"expect",
     b"host",
+    b"x-api-key",
     b"x-request-id",
 }
 
-# `date` and `server` are set by the server that the client talks to, and so is `x-request-id`.
-NOT_FOR_CLIENTS = HOP_BY_HOP | {b"date", b"server", b"set-cookie", b"x-request-id"}
+# A stranger learns nothing of the client but what the request needs.
+FOR_HOSTED = frozenset((b"accept", b"content-type", b"openai-beta", b"anthropic-beta", b"user-agent"))
+
+# `date` is set by the server that the client talks to, and so is `x-request-id`. What an answer weighs is said anew.
+NOT_FOR_CLIENTS = HOP_BY_HOP | {b"content-length", b"date", b"server", b"set-cookie", b"x-request-id"}
 
 OURS = b"x-rayfleet-"
+ONE_HOP = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close"))
+"""Values of `connection` that name no further header."""
 
 
-def for_site(headers: RawHeaders, token: str, request_id: str) -> list[tuple[str, str]]:
-    """The client's headers as the site gets them."""
-    passing = [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in _end_to_end(headers, NOT_FOR_SITES)
-        if not name.startswith(OURS)
+def request_head(
+    target: Target, path: bytes, headers: Iterable[tuple[bytes, bytes]], request_id: bytes, size: int
+) -> bytes:
+    """The head of a request, as the target gets it, for a body of `size` bytes."""
+    named = _named(headers)
+    lines = [
+        b"POST %b%b HTTP/1.1\r\n%baccept-encoding: identity\r\nx-request-id: %b\r\ncontent-length: %d\r\n"
+        % (target.base, path, target.own_headers, request_id, size)
     ]
-    own = [("authorization", f"Bearer {token}"), ("accept-encoding", "identity"), ("x-request-id", request_id)]
-    return passing + own
+    if target.hosted is None:
+        lines += [
+            b"%b: %b\r\n" % header
+            for header in headers
+            if header[0] not in NOT_FOR_SITES and not header[0].startswith(OURS) and header[0] not in named
+        ]
+    else:
+        lines += [b"%b: %b\r\n" % header for header in headers if header[0] in FOR_HOSTED]
+    lines.append(b"\r\n")
+    return b"".join(lines)
 
 
-def for_client(headers: RawHeaders, site: str, attempts: int) -> list[tuple[bytes, bytes]]:
-    """The site's headers as the client gets them."""
+def for_client(headers: Headers) -> Headers:
+    """The target's headers as the client gets them."""
+    named = _named(headers)
+    return [header for header in headers if header[0] not in NOT_FOR_CLIENTS and header[0] not in named]
+
+
+def ours(request_id: str, site: str, attempts: int, held_s: float) -> Headers:
+    """Who answered, after how many tries, and how long the request was held before them."""
     return [
-        *_end_to_end(headers, NOT_FOR_CLIENTS),
+        (b"x-request-id", request_id.encode()),
         (b"x-rayfleet-site", site.encode()),
-        (b"x-rayfleet-attempts", str(attempts).encode()),
+        (b"x-rayfleet-attempts", b"%d" % attempts),
+        (b"x-rayfleet-queue-ms", b"%d" % (held_s * 1000)),
     ]
 
 
-def _end_to_end(headers: RawHeaders, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
-    lowered = [(name.lower(), value) for name, value in headers]
-    # A Connection header may name further headers of this hop.
-    named = {part.strip().lower() for name, value in lowered if name == b"connection" for part in value.split(b",")}
-    return [(name, value) for name, value in lowered if name not in dropped and name not in named]
+def value_of(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    return next((value for each, value in headers if each == name), None)
+
+
+def _named(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """Headers that `connection` declares to be of this hop."""
+    for name, value in headers:
+        if name == b"connection" and value not in ONE_HOP:
+            return frozenset(part.strip().lower() for part in value.split(b","))
+    return frozenset()

@@ -1,100 +1,251 @@
-"""The relay: choose, try, go elsewhere as long as nothing has begun, then stream through."""
+"""The relay: what all exchanges share, and what is to be noted of each."""
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from math import ceil
 
-from starlette.types import Send
-
-from clusters.spec import RoutingSpec
+from clusters.spec import FleetSpec
 from clusters.state import FleetState
-from serve_app.errors import FleetError, NoSite, UpstreamFailed, UpstreamTimeout
-from serve_app.relay.attempt import Begun, Call, Failed, Quote, attempt
-from serve_app.relay.headers import for_client
-from serve_app.relay.stream import stream
-from serve_app.relay.upstream import Upstream
-from serve_app.routing.choice import Chain
-from serve_app.routing.leases import Leases
-from serve_app.telemetry import Outcome, Record, Telemetry
+from serve_app.errors import ApiError, error_body
+from serve_app.metering.log import RequestLog
+from serve_app.metering.price import Tariff, hosted_tariff, site_tariff, usd
+from serve_app.metering.record import Outcome, Record
+from serve_app.metering.usage import Usage, last_usage
+from serve_app.relay.attempt import Attempt, Failed
+from serve_app.relay.budget import Budget
+from serve_app.relay.call import Call
+from serve_app.relay.delivery import Delivery, Stream, Whole
+from serve_app.relay.exchange import Exchange
+from serve_app.relay.holding import Holding
+from serve_app.relay.pool import Pool
+from serve_app.relay.sink import Sink
+from serve_app.relay.targets import Target
+from serve_app.routing.books import Books
+from serve_app.routing.choice import Choice, Router
+from serve_app.routing.explanation import Explanation
+from serve_app.routing.facts import Facts
+from serve_app.routing.recent import Recent
+from serve_app.telemetry import Telemetry
+
+TICK_S = 0.25
+USAGE_BYTES = 2**13
+"""At the end of an answer: there its usage is."""
+AT_ONCE = 64
+"""Held requests that are tried again when a place may have come free."""
 
 
-@dataclass(frozen=True)
 class Relay:
-    """Answers calls. Of a call it keeps nothing but its lease."""
+    """One per ingress replica, on one event loop."""
 
-    routing: RoutingSpec
-    fleet: Callable[[], FleetState]
-    chain: Chain
-    leases: Leases
-    upstream: Upstream
-    telemetry: Telemetry
+    def __init__(
+        self,
+        spec: FleetSpec,
+        targets: Mapping[str, Target],
+        fleet: Callable[[], FleetState],
+        router: Router,
+        books: Books,
+        pool: Pool,
+        telemetry: Telemetry,
+        log: RequestLog | None,
+    ):
+        self.routing = spec.routing
+        self.targets = targets
+        self.books = books
+        self.pool = pool
+        self.telemetry = telemetry
+        self.recent = Recent(spec.routing.explained_requests)
+        self.holding: Holding[Exchange] = Holding(spec.routing.hold)
+        self.retries = Budget(spec.routing.retry_budget)
+        self.hedges = Budget(spec.routing.hedge.max_share if spec.routing.hedge.enabled else 0)
+        self.open: set[Exchange] = set()
+        self._fleet = fleet
+        self._router = router
+        self._log = log
+        self._tags = _tags(spec)
+        self._context = {
+            (placement.site, placement.model): int(
+                placement.engine.get("max_model_len", spec.model(placement.model).max_model_len)
+            )
+            for placement in spec.placements
+        }
+        self._admitting = False
 
-    async def serve(self, call: Call, send: Send) -> None:
-        """Send the client one answer, over ASGI. Raises FleetError when none has begun."""
-        record = Record(call.facts.model, started=time.monotonic())
-        try:
-            await self._serve(call, send, record)
-        except asyncio.CancelledError:
-            record.outcome = Outcome.CLIENT_LEFT
-            raise
-        finally:
-            self.telemetry.answered(record, time.monotonic())
+    def run_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Before the first call."""
+        self.loop = loop
 
-    async def _serve(self, call: Call, send: Send, record: Record) -> None:
-        failures: dict[str, Failed] = {}
-        while record.attempts < self.routing.max_attempts:
-            fleet = self.fleet()
-            reasons = {site: failure.reason for site, failure in failures.items()}
-            choice = self.chain.choose(call.facts, fleet, self.leases, reasons, time.monotonic())
-            if choice.site is None:
-                if not failures:
-                    raise self._no_site(call, choice.rejections)
-                break
-            record.site = choice.site
-            record.attempts += 1
-            with self.leases.take(choice.site, call.facts.model, fleet.observations[choice.site].read_at or 0):
-                tried = await attempt(self.upstream, choice.site, call, self.routing.first_byte_timeout_s)
-                if isinstance(tried, Begun):
-                    await self._deliver(tried, send, record)
-                    return
-            failures[choice.site] = tried
-            self.telemetry.attempt_failed(choice.site, tried.reason)
-        await _give_up(failures, send, record)
-
-    async def _deliver(self, begun: Begun, send: Send, record: Record) -> None:
-        record.first_byte = time.monotonic()
-        headers = for_client(begun.answer.headers, record.site, record.attempts)
-        try:
-            whole = await stream(begun, headers, self.routing.idle_timeout_s, send)
-        finally:
-            begun.answer.close()
-        record.outcome = Outcome.CUT if not whole else Outcome.OK if begun.answer.status < 400 else Outcome.REFUSED
-
-    def _no_site(self, call: Call, rejections: Mapping[str, str]) -> NoSite:
-        reasons = "; ".join(f"{site}: {reason}" for site, reason in rejections.items())
-        return NoSite(
-            f"No site can serve {call.facts.model!r} now. {reasons}.",
-            headers={"retry-after": str(ceil(self.routing.poll_interval_s))},
+    def begin(self, call: Call, sink: Sink) -> Exchange:
+        """Answers the call through `sink`, now or later."""
+        record = Record(
+            request_id=call.request_id,
+            started=time.time(),
+            key=call.key,
+            tenant=call.facts.tenant,
+            model=call.facts.model,
+            stream=call.facts.stream,
         )
+        exchange = Exchange(self, call, sink, record)
+        self.open.add(exchange)
+        self.retries.earn()
+        self.hedges.earn()
+        exchange.start()
+        return exchange
+
+    def tick(self) -> None:
+        """Several times a second: everything that has to do with time running out."""
+        now = self.loop.time()
+        leaving = [
+            site
+            for site, seen in self._fleet().observations.items()
+            if seen.state is not None and seen.state.drain_s is not None and seen.state.drain_s <= 0
+        ]
+        for exchange in list(self.open):
+            exchange.check(now)
+            for site in leaving:
+                exchange.leave(site)
+        self.pool.expire(now)
+        self._admit()
+
+    # What exchanges ask for
+
+    def choose(self, request_id: str, facts: Facts, excluded: Mapping[str, str]) -> Choice:
+        choice = self._router.choose(facts, self._fleet(), excluded, self.loop.time())
+        self.recent.keep(request_id, choice)
+        return choice
+
+    def explain(self, facts: Facts) -> Explanation:
+        """Where a request would go now, and why. Nothing is sent."""
+        return self._router.choose(facts, self._fleet(), {}, self.loop.time()).explanation()
+
+    def released(self, target: str, model: str) -> None:
+        """A lease ends; somebody who is held may have its place."""
+        self.books.leases.release(target, model)
+        if len(self.holding) and not self._admitting:
+            self._admitting = True
+            self.loop.call_soon(self._admit)
+
+    def max_model_len(self, model: str) -> int:
+        """Tokens, at the placements with the longest context."""
+        return max(length for (_, each), length in self._context.items() if each == model)
+
+    def context_of(self, target: str, model: str) -> int:
+        return self._context.get((target, model), 0)
+
+    # What exchanges tell
+
+    def attempt_failed(self, attempt: Attempt, facts: Facts, failure: Failed) -> None:
+        now = self.loop.time()
+        self.telemetry.attempt_failed(attempt.target, failure.reason)
+        if failure.ill:
+            self.books.health.failed(attempt.target, facts.model, failure.reason, now)
+        elif failure.rest_s:
+            self.books.health.rest(attempt.target, facts.model, failure.rest_s, now)
+
+    def broke(self, attempt: Attempt, facts: Facts, reason: str) -> None:
+        """An answer that had begun broke."""
+        self.telemetry.attempt_failed(attempt.target, reason)
+        self.books.health.failed(attempt.target, facts.model, reason, self.loop.time())
+
+    def first_byte(self, exchange: Exchange, attempt: Attempt) -> None:
+        facts, record, now = exchange.facts, exchange.record, self.loop.time()
+        record.site = attempt.target
+        record.status = attempt.status
+        record.ttft_s = now - exchange.began
+        record.release, record.pool, record.market, _ = self._tags.get((attempt.target, facts.model), NO_TAGS)
+        self.books.health.succeeded(attempt.target, facts.model, now)
+        self.books.prefixes.learn(facts.blocks, attempt.target, facts.session, facts.prompt_tokens)
+        if facts.stream:
+            choice = attempt.choice
+            self.books.latency.first_token(
+                attempt.target,
+                facts.model,
+                now - attempt.started,
+                choice.uncached_tokens,
+                choice.load,
+                now,
+                choice.beside_s,
+            )
+
+    def ended(self, exchange: Exchange, delivery: Delivery | None) -> None:
+        """The one record of the request is complete."""
+        self.open.discard(exchange)
+        record = exchange.record
+        record.duration_s = self.loop.time() - exchange.began
+        if delivery is not None:
+            self._measure(exchange, delivery)
+        self.telemetry.answered(record)
+        if self._log is not None:
+            self._log.append(record)
+
+    def tell(self, sink: Sink, error: ApiError, headers: list[tuple[bytes, bytes]]) -> None:
+        """An error of our own, in OpenAI's shape."""
+        body = error_body(error)
+        own = [(name.encode(), value.encode()) for name, value in error.headers.items()]
+        sink.start(error.status, [(b"content-type", b"application/json"), *own, *headers], len(body))
+        sink.write(body)
+        sink.finish()
+
+    def _measure(self, exchange: Exchange, delivery: Delivery) -> None:
+        facts, record, attempt = exchange.facts, exchange.record, delivery.attempt
+        now = self.loop.time()
+        usage = _usage(exchange, delivery)
+        record.tokens_in, record.tokens_out, record.tokens_cached = usage.input, usage.output, usage.cached
+        slot_s = now - attempt.started
+        latency = self.books.latency
+        if record.outcome is Outcome.OK and isinstance(delivery, Stream) and usage.output > 1 and record.ttft_s:
+            after_first = record.duration_s - record.ttft_s
+            record.tpot_s = after_first / (usage.output - 1)
+            if not record.continuations:
+                latency.finished(attempt.target, facts.model, usage.output, after_first, now)
+        elif record.outcome is Outcome.OK and isinstance(delivery, Whole):
+            # When its first token came is not known: what the others took is left out.
+            others_s = usage.output * latency.seconds_per_token(attempt.target, facts.model, now)
+            first_s, choice = max(slot_s - others_s, slot_s / (usage.output + 1)), attempt.choice
+            latency.first_token(
+                attempt.target, facts.model, first_s, choice.uncached_tokens, choice.load, now, choice.beside_s
+            )
+        tariff = self._tags.get((record.site, facts.model), NO_TAGS)[3]
+        record.usd = usd(tariff, slot_s, usage.input, usage.output, delivery.size)
+
+    def _admit(self) -> None:
+        self._admitting = False
+        if len(self.holding):
+            for exchange in list(self.holding.in_turn(AT_ONCE)):
+                exchange.retry_held()
 
 
-async def _give_up(failures: Mapping[str, Failed], send: Send, record: Record) -> None:
-    """Tell the client what the engine said last, or else that none answered."""
-    for site, failure in reversed(list(failures.items())):
-        if failure.quote:
-            await _quote(failure.quote, for_client(failure.quote.headers, site, record.attempts), send)
-            return
-    raise _exhausted(failures)
+Tags = tuple[str, str, str, Tariff]
+"""Release, pool, market and tariff."""
+NO_TAGS: Tags = ("", "", "", Tariff())
 
 
-async def _quote(quote: Quote, headers: list[tuple[bytes, bytes]], send: Send) -> None:
-    await send({"type": "http.response.start", "status": quote.status, "headers": headers})
-    await send({"type": "http.response.body", "body": quote.body, "more_body": False})
+def _tags(spec: FleetSpec) -> dict[tuple[str, str], Tags]:
+    """By target and model."""
+    tags: dict[tuple[str, str], Tags] = {}
+    for placement in spec.placements:
+        site = spec.site(placement.site)
+        market = site.pool(placement.pool).market
+        release = spec.model(placement.model).release
+        tags[site.name, placement.model] = (release, placement.pool, market, site_tariff(site, placement))
+    for hosted in spec.hosted:
+        for model in hosted.models:
+            tags[hosted.name, model.model] = ("", "", "hosted", hosted_tariff(model))
+    return tags
 
 
-def _exhausted(failures: Mapping[str, Failed]) -> FleetError:
-    reasons = "; ".join(f"{site}: {failure.reason}" for site, failure in failures.items())
-    kind = UpstreamTimeout if all(failure.silent for failure in failures.values()) else UpstreamFailed
-    return kind(f"No site answered. {reasons}.", headers={"x-rayfleet-attempts": str(len(failures))})
+def _usage(exchange: Exchange, delivery: Delivery) -> Usage:
+    """What the engine counted, else what came, else an estimate."""
+    estimate = exchange.facts.prompt_tokens
+    if isinstance(delivery, Stream):
+        if not exchange.record.continuations and delivery.usage_block:
+            told = last_usage(delivery.usage_block[-USAGE_BYTES:])
+            if told is not None:
+                return told
+        if exchange.call.continuable:
+            delivered = delivery.journal.read()
+            prompt = delivered.prompt_ids
+            return Usage(len(prompt) if prompt is not None else estimate, delivered.tokens, 0)
+        return Usage(estimate, max(0, delivery.events - 1), 0)
+    if isinstance(delivery, Whole):
+        return last_usage(delivery.body[-USAGE_BYTES:]) or Usage(estimate, 0, 0)
+    return Usage(estimate, 0, 0)

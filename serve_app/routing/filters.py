@@ -1,67 +1,87 @@
-"""Filters: each says why a site may not serve a request, or None when it may."""
+"""Filters: each says why a place may not serve a request, or None when it may. These rest on fleet.yaml and the
+request alone; what the moment forbids is in `quotes.py`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
 
-from clusters.spec import FleetSpec, Task
-from clusters.state import Observation, Readiness
-from serve_app.routing.candidate import Candidate
+from clusters.state import Observation
+from serve_app.routing.candidates import Candidate
 from serve_app.routing.facts import Facts
 
-Filter = Callable[[Facts, Candidate, float], str | None]
-"""(facts, candidate, now) → the reason for a rejection."""
+
+class Kind(Enum):
+    """What a rejection means for the request when no place remains."""
+
+    ASIDE = "the place was never in question"
+    FORBIDDEN = "rules forbid it, now and later"
+    FULL = "waiting may help"
+    OUT = "the place is out of order, or has failed this request"
 
 
-def fleet_filters(spec: FleetSpec) -> tuple[Filter, ...]:
-    """The chain that a fleet's requests pass, cheapest and most telling first."""
-    tasks = {model.name: frozenset(model.tasks) for model in spec.models}
-    declared = {
-        site.name: {placement.model: tasks[placement.model] for placement in spec.placements_at(site.name)}
-        for site in spec.sites
-    }
-    return (pinned, not_tried, serves(declared), fresh(spec.routing.state_max_age_s), ready)
+class Rejection(NamedTuple):
+    reason: str
+    kind: Kind
 
 
-def pinned(facts: Facts, candidate: Candidate, now: float) -> str | None:
-    if facts.only_site not in (None, candidate.site):
+Filter = Callable[[Facts, Candidate], str | None]
+
+
+def pinned(facts: Facts, candidate: Candidate) -> str | None:
+    if facts.only_site not in (None, candidate.name):
         return f"the request is for {facts.only_site} only"
     return None
 
 
-def not_tried(facts: Facts, candidate: Candidate, now: float) -> str | None:
-    return f"failed this request: {candidate.failed}" if candidate.failed is not None else None
+def serves_task(facts: Facts, candidate: Candidate) -> str | None:
+    if facts.task is None:
+        return f"only sites do this for {facts.model}" if candidate.hosted else None
+    return None if facts.task in candidate.tasks else f"serves {facts.model}, but not for {facts.task}"
 
 
-def serves(declared: Mapping[str, Mapping[str, frozenset[Task]]]) -> Filter:
-    """Whether fleet.yaml places the model at the site, for this task."""
+def tenant_allowed(facts: Facts, candidate: Candidate) -> str | None:
+    if candidate.tenants and facts.tenant not in candidate.tenants:
+        return "does not serve this tenant"
+    return None
 
-    def serves_task(facts: Facts, candidate: Candidate, now: float) -> str | None:
-        tasks = declared.get(candidate.site, {}).get(facts.model)
-        if tasks is None:
-            return f"does not serve {facts.model}"
-        if facts.task not in tasks:
-            return f"serves {facts.model}, but not for {facts.task}"
+
+def in_jurisdiction(facts: Facts, candidate: Candidate) -> str | None:
+    if facts.jurisdictions is None or candidate.jurisdiction in facts.jurisdictions:
         return None
-
-    return serves_task
-
-
-def fresh(max_age_s: float) -> Filter:
-    """Whether the site was heard of lately."""
-
-    def heard_of(facts: Facts, candidate: Candidate, now: float) -> str | None:
-        return why_unhealthy(candidate.observation, now, max_age_s)
-
-    return heard_of
+    allowed = ", ".join(sorted(facts.jurisdictions)) or "nowhere"
+    return f"processes data in {candidate.jurisdiction}; the request may be processed in: {allowed}"
 
 
-def ready(facts: Facts, candidate: Candidate, now: float) -> str | None:
-    placement = candidate.placement
-    if placement is None:
-        return f"does not report {facts.model}"
-    if placement.readiness is not Readiness.READY:
-        return f"{facts.model} is {placement.readiness}" + (f": {placement.message}" if placement.message else "")
-    if placement.replicas * placement.capacity <= 0:
-        return f"{facts.model} has no replica that answers"
+def hosted_allowed(facts: Facts, candidate: Candidate) -> str | None:
+    if not candidate.hosted or facts.hosted == "any":
+        return None
+    if facts.hosted == "no_retention" and not candidate.retains_data:
+        return None
+    return "may keep prompts" if facts.hosted == "no_retention" else "the request may not leave our own sites"
+
+
+def fits_context(facts: Facts, candidate: Candidate) -> str | None:
+    if candidate.max_model_len < facts.min_context:
+        return f"has a context of {candidate.max_model_len} tokens, not {facts.min_context}"
+    return None
+
+
+CHAIN: tuple[tuple[Filter, Kind], ...] = (
+    (pinned, Kind.ASIDE),
+    (serves_task, Kind.ASIDE),
+    (tenant_allowed, Kind.FORBIDDEN),
+    (in_jurisdiction, Kind.FORBIDDEN),
+    (hosted_allowed, Kind.FORBIDDEN),
+    (fits_context, Kind.OUT),
+)
+
+
+def rejection(facts: Facts, candidate: Candidate) -> Rejection | None:
+    """The first of the chain."""
+    for reject, kind in CHAIN:
+        reason = reject(facts, candidate)
+        if reason is not None:
+            return Rejection(reason, kind)
     return None
 
 

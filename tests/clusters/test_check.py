@@ -9,60 +9,10 @@ from hypothesis import strategies as st
 
 from clusters.check import MAX_BYTES, InvalidFleet, load, problems
 from clusters.spec import FleetSpec
+from tests.clusters.mistakes import FLEET, assert_mistake
 
 ROOT = Path(__file__).parents[2]
 
-FLEET = """\
-version: 1
-name: demo
-sites:
-  - name: east
-    provider: aws
-    region: us-east-1
-    jurisdiction: us
-    endpoint: https://east.example.com
-    store: {url: "s3://east/weights"}
-    machines: {head: m7i.xlarge}
-    pools:
-      - {name: l4, instance_type: g6.xlarge, accelerator: L4, gpus: 1, cpus: 8, usd_per_hour: 0.6, max_nodes: 2}
-      - {name: plain, instance_type: c7i.xlarge, cpus: 4, usd_per_hour: 0.1}
-  - name: west
-    provider: gcp
-    region: europe-west4
-    jurisdiction: eu
-    endpoint: https://west.example.com
-    store: {url: "gs://west/weights"}
-    machines: {head: n2-standard-4, zones: [europe-west4-a], project: example}
-    pools:
-      - {name: a100, instance_type: a2, accelerator: A100, gpus: 8, cpus: 96, usd_per_hour: 20}
-  - name: home
-    provider: onprem
-    region: zurich
-    jurisdiction: ch
-    endpoint: https://home.example.com
-    store: {url: "s3://home", endpoint: "https://objects.example.com", profile: home}
-    machines: {head: gpu-0, hosts: [gpu-1]}
-    pools:
-      - {name: l40s, instance_type: server, accelerator: L40S, gpus: 2, cpus: 16, usd_per_hour: 0.5}
-models:
-  - {name: chat, source: weights/chat, release: "000000000000", tasks: [chat, completions], max_model_len: 1024}
-  - {name: embed, source: weights/embed, release: "111111111111", tasks: [embeddings], max_model_len: 512}
-placements:
-  - model: chat
-    site: east
-    pool: l4
-    gpus: 0.5
-    batching: {max_num_seqs: 16, max_num_batched_tokens: 2048}
-    autoscaling: {min_replicas: 1, max_replicas: 2}
-  - {model: chat, site: west, pool: a100, gpus: 2}
-  - {model: embed, site: home, pool: l40s, gpus: 0.25}
-weights: {home: home}
-ingress:
-  machines: {head: c7i.xlarge}
-routing: {poll_interval_s: 1, state_max_age_s: 5}
-keys:
-  - {name: me, sha256: "0000000000000000000000000000000000000000000000000000000000000000"}
-"""
 EAST, WEST, HOME = "sites[0] (east)", "sites[1] (west)", "sites[2] (home)"
 L4, A100, L40S = f"{EAST}.pools[0] (l4)", f"{WEST}.pools[0] (a100)", f"{HOME}.pools[0] (l40s)"
 CHAT_EAST, CHAT_WEST, EMBED = (
@@ -156,24 +106,22 @@ MISTAKES = [
     (", project: example", "", f"{WEST}.machines.project", "missing", "add `project: …`"),
     (", zones: [europe-west4-a]", "", f"{WEST}.machines.zones", "one zone", "exactly one"),
     ("usd_per_hour: 0.5", "usd_per_hour: 0.5, max_nodes: 2", f"{L40S}.max_nodes", "hosts lists 1", "every worker"),
-    ("tasks: [embeddings]", "tasks: [embeddings, chat]", "models[1] (embed).tasks", "either embeds", "two models"),
+    ("tasks: [embeddings]", "tasks: [embeddings, chat]", "models[1] (embed).tasks", "either writes", "two models"),
+    ("tasks: [embeddings]", "tasks: [score, classify]", None, "", ""),
+    (
+        "tasks: [embeddings]",
+        "tasks: [embeddings, transcription]",
+        "models[1] (embed).tasks",
+        "transcribes does nothing else",
+        "transcription alone",
+    ),
     ("tasks: [embeddings]", "tasks: [embeddings, embeddings]", "models[1] (embed).tasks", "2 times", "once"),
 ]
 
 
 @pytest.mark.parametrize(("old", "new", "field", "message", "fix"), MISTAKES)
 def test_one_mistake(old: str, new: str, field: str | None, message: str, fix: str) -> None:
-    assert old in FLEET
-    text = FLEET.replace(old, new, 1)
-    if field is None:
-        assert problems(text) == []
-        return
-    found = {problem.field: problem for problem in problems(text)}
-    assert field in found, found
-    assert message in found[field].message
-    assert fix in found[field].fix
-    if "\n" not in old + new:
-        assert found[field].line == FLEET[: FLEET.index(old)].count("\n") + 1
+    assert_mistake(old, new, field, message, fix)
 
 
 def test_a_right_file_has_no_problems(tmp_path: Path) -> None:
@@ -317,6 +265,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> Non
     assert load(path).name == "demo"
 
 
+POLICIES = "{a: {preset: weighted, weights: {east: 1}}, b: {preset: primary_standby, order: [east]}}"
 NASTY = [
     "",
     "~",
@@ -340,7 +289,7 @@ NASTY = [
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_no_file_is_too_broken_to_report(data: st.DataObject) -> None:
-    lines = FLEET.splitlines()
+    lines = FLEET.replace("routing: {", f"routing:\n  policies: {POLICIES}\nx: {{").splitlines()
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(lines) - 1))
         kind = data.draw(st.sampled_from(["drop", "repeat", "value", "noise"]))

@@ -35,7 +35,7 @@ def local(declared: FleetSpec, tmp_path: Path) -> LocalFleet:
         for site in declared.sites
     }
     blocks = [PortBlock(20_000 + 400 * number) for number in range(len(declared.sites) + 1)]
-    fleet = launch.localise(declared, ROOT, stores, blocks, PORT, "rf-key")
+    fleet = launch.localise(declared, ROOT, stores, blocks, PORT, "rf-key", ROOT / "requests")
     local = LocalFleet(
         Run.new(tmp_path / "local"),
         fleet,

@@ -3,15 +3,16 @@
 import hashlib
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import openai
 import pytest
 import uvicorn
 
+from clusters.launch.processes import free_port
 from clusters.spec import FleetSpec
 from serve_app.gateway import Gateway
 from tests.fakes.site import FakeSite
@@ -20,7 +21,7 @@ from tests.serve_app.waiting import wait_for
 KEY = "sk-test-key"
 
 
-def fleet_spec(sites: Sequence[FakeSite], max_body_bytes: int = 2**20, **routing: float) -> FleetSpec:
+def fleet_spec(sites: Sequence[FakeSite], max_body_bytes: int = 2**20, **routing: Any) -> FleetSpec:
     """A fleet of these sites: `chat` and `embed` everywhere, and `lonely`, which no site reports."""
     models = {"chat": ["chat", "completions"], "embed": ["embeddings"], "lonely": ["chat"]}
     pool = {"name": "pool", "instance_type": "x", "gpus": 1, "usd_per_hour": 1}
@@ -41,25 +42,31 @@ def fleet_spec(sites: Sequence[FakeSite], max_body_bytes: int = 2**20, **routing
                 for site in sites
             ],
             "models": [
-                {"name": name, "source": "x", "release": "0" * 12, "tasks": tasks, "max_model_len": 64}
+                {"name": name, "source": "x", "release": "0" * 12, "tasks": tasks, "max_model_len": 4096}
                 for name, tasks in models.items()
             ],
             "placements": [
                 {"model": model, "site": site.name, "pool": "pool", "gpus": 0.25} for site in sites for model in models
             ],
             "weights": {"home": sites[0].name},
-            "ingress": {"machines": {"head": "x"}, "max_body_bytes": max_body_bytes},
+            "ingress": {
+                "machines": {"head": "x"},
+                "max_body_bytes": max_body_bytes,
+                "port": free_port(),
+                "drain_s": 0.1,
+            },
             "routing": {"poll_interval_s": 0.05, "connect_timeout_s": 1, **routing},
-            "keys": [{"name": "test", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}],
+            "keys": [{"name": "test", "sha256": hashlib.sha256(KEY.encode()).hexdigest(), "operator": True}],
         }
     )
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A running gateway."""
+    """A running gateway, by one of its two doors."""
 
     port: int
+    serve_port: int
 
     @property
     def url(self) -> str:
@@ -71,16 +78,17 @@ class Endpoint:
 
 
 @contextmanager
-def serving(spec: FleetSpec) -> Iterator[Endpoint]:
-    """The gateway of `spec`, on a port of its own."""
-    app = Gateway(spec, dict.fromkeys((site.name for site in spec.sites), "site-token")).app
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_level="critical"))
+def serving(spec: FleetSpec, secrets: Mapping[str, str] | None = None) -> Iterator[Endpoint]:
+    """The gateway of `spec`. Its lifespan runs in a server that stands for Ray Serve's HTTP route."""
+    own = dict.fromkeys((site.name for site in spec.sites), "site-token")
+    app = Gateway(spec, {**own, **(secrets or {})}, host="127.0.0.1").app
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_level="critical", loop="uvloop"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
             wait_for(lambda: server.started)
-            yield Endpoint(listener.getsockname()[1])
+            yield Endpoint(spec.ingress.port, listener.getsockname()[1])
         finally:
             server.should_exit = True
             thread.join()
@@ -92,7 +100,9 @@ def sites() -> Iterator[list[FakeSite]]:
         yield [stack.enter_context(FakeSite(name)) for name in ("east", "west", "north")]
 
 
-@pytest.fixture
-def endpoint(sites: list[FakeSite]) -> Iterator[Endpoint]:
-    with serving(fleet_spec(sites, first_byte_timeout_s=2, idle_timeout_s=2)) as running:
-        yield running
+@pytest.fixture(params=["client port", "Serve's route"])
+def endpoint(sites: list[FakeSite], request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    """By each door."""
+    impatient: dict[str, Any] = {"first_byte_timeout_s": 2, "idle_timeout_s": 2, "continuation": {"stall_s": 2}}
+    with serving(fleet_spec(sites, **impatient)) as running:
+        yield running if request.param == "client port" else replace(running, port=running.serve_port)

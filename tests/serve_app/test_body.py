@@ -6,9 +6,8 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.types import Message
 
-from serve_app.body import read_body
+from serve_app.body import ClientLeft, read_body
 from serve_app.errors import BodyTooSlow
-from serve_app.relay.client import ClientLeft
 
 
 class Sender:

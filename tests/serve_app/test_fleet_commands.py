@@ -69,7 +69,7 @@ def test_a_new_key_opens_the_endpoint_whose_file_has_its_entry() -> None:
     key, _, *entry = _run("key", "alice").stdout.splitlines()
     (spec,) = yaml.safe_load("\n".join(entry))["keys"]
     assert spec == {"name": "alice", "sha256": hashlib.sha256(key.encode()).hexdigest()}
-    assert Keyring([KeySpec(**spec)]).authenticate(f"Bearer {key}") == "alice"
+    assert Keyring([KeySpec(**spec)]).authenticate(f"Bearer {key}".encode()).name == "alice"
     assert len(key) == len("rf-") + 43
 
 

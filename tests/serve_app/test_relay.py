@@ -102,7 +102,7 @@ def test_headers_of_the_hop_and_cookies_stop_here(endpoint: Endpoint, sites: lis
         site.otherwise = Reply(headers=(*headers, ("connection", "x-hop"), ("x-hop", "1")), chunks=(b"{}",))
     _, received, _ = post(endpoint, chat_body())
     assert received["x-engine"] == "1"
-    assert received["server"] != "inner"
+    assert received.get("server") != "inner"
     assert not {"set-cookie", "x-hop"} & set(received)
 
 

@@ -1,186 +1,407 @@
-"""Properties of every choice, over random fleets."""
+"""Which of the places that may serve a request is taken."""
 
-import contextlib
 import random
-from collections.abc import Iterable
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusters.spec import Task
-from clusters.state import FleetState, Observation, PlacementState, Readiness, SiteState
-from serve_app.routing.choice import Chain
-from serve_app.routing.facts import Facts
-from serve_app.routing.filters import Filter, fresh, not_tried, pinned, ready, serves
-from serve_app.routing.leases import Leases
-from serve_app.routing.pickers import lowest
-from serve_app.routing.scorers import requests_per_slot
-
-NOW = 1000.0
-MAX_AGE_S = 5.0
-NAMES = ("a", "b", "c", "d")
-FACTS = Facts("m", Task.CHAT, stream=False, body_bytes=10)
-DECLARED = {name: {"m": frozenset({Task.CHAT})} for name in ("a", "b", "c")}
-FILTERS: tuple[Filter, ...] = (pinned, not_tried, serves(DECLARED), fresh(MAX_AGE_S), ready)
-
-
-def chain(seed: int = 0) -> Chain:
-    return Chain(FILTERS, requests_per_slot, lowest(random.Random(seed)))
-
-
-def observation(site: str, age_s: float = 0.5, **placement: object) -> Observation:
-    fields = {
-        "model": "m",
-        "release": "r",
-        "readiness": Readiness.READY,
-        "replicas": 1,
-        "target_replicas": 1,
-        "capacity": 10,
-        "running": 0,
-        "waiting": 0,
-    }
-    state = SiteState(site=site, at=0, placements=(PlacementState.model_validate({**fields, **placement}),))
-    return Observation(site=site, state=state, read_at=NOW - age_s)
-
-
-def fleet(*observations: Observation) -> FleetState:
-    return FleetState(observations={seen.site: seen for seen in observations})
-
-
-PLACEMENTS = st.builds(
-    PlacementState,
-    model=st.sampled_from(("m", "other")),
-    release=st.just("r"),
-    readiness=st.sampled_from(Readiness),
-    replicas=st.integers(0, 3),
-    target_replicas=st.just(1),
-    capacity=st.integers(0, 64),
-    running=st.none() | st.integers(0, 100),
-    waiting=st.none() | st.integers(0, 100),
+from clusters.spec import Market, PolicySpec, Preset, Provider, RoutingSpec
+from serve_app.routing.candidates import IDLE, candidates
+from serve_app.routing.quotes import EXPLORE
+from tests.serve_app.routing.fleets import (
+    FACTS,
+    NOW,
+    Desk,
+    desk,
+    fleet,
+    hosted,
+    observation,
+    placement,
+    site,
+    state,
+    with_policy,
 )
 
-
-@st.composite
-def fleets(draw: st.DrawFn) -> FleetState:
-    return fleet(
-        *(
-            Observation(
-                site=name,
-                state=draw(
-                    st.none()
-                    | st.builds(SiteState, site=st.just(name), at=st.just(0), placements=st.tuples(PLACEMENTS))
-                ),
-                read_at=draw(st.none() | st.floats(NOW - 10, NOW)),
-                error=draw(st.sampled_from(("", "no connection"))),
-            )
-            for name in draw(st.sets(st.sampled_from(NAMES)))
-        )
-    )
+LEAST_LOADED = replace(FACTS, policy="least_loaded")
+CHEAPEST = replace(FACTS, policy="cheapest")
 
 
-TRIED = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(("", "status 503")))
-REQUESTS = st.builds(
-    Facts,
-    model=st.sampled_from(("m", "unknown")),
-    task=st.sampled_from(Task),
-    stream=st.booleans(),
-    body_bytes=st.integers(0, 100),
-    only_site=st.none() | st.sampled_from(NAMES),
-)
+def measure(at: Desk, *names: str, seconds: float = 0.03, tokens: int = 100) -> None:
+    """As many requests as it takes to know the places."""
+    for name in names:
+        for load in (0, 0.3, 0.6, 0.8, 1):
+            at.books.latency.first_token(name, "m", seconds, tokens, load, at.now)
+        at.books.latency.finished(name, "m", 256, 256 * 0.02, at.now)
 
 
-@given(facts=REQUESTS, state=fleets(), tried=TRIED, seed=st.integers())
-def test_every_site_is_scored_or_rejected_with_a_reason(
-    facts: Facts, state: FleetState, tried: dict[str, str], seed: int
-) -> None:
-    choice = chain(seed).choose(facts, state, Leases(), tried, NOW)
-    assert set(choice.scores) | set(choice.rejections) == set(state.observations)
-    assert not set(choice.scores) & set(choice.rejections)
-    assert all(choice.rejections.values())
-    assert (choice.site is None) == (not choice.scores)
+# Prices
 
 
-@given(facts=REQUESTS, state=fleets(), tried=TRIED, seed=st.integers())
-def test_a_picked_site_could_serve(facts: Facts, state: FleetState, tried: dict[str, str], seed: int) -> None:
-    site = chain(seed).choose(facts, state, Leases(), tried, NOW).site
-    if site is None:
-        return
-    seen = state.observations[site]
-    assert facts.only_site in (None, site)
-    assert site not in tried
-    assert facts.task in DECLARED[site][facts.model]
-    assert seen.read_at is not None
-    assert NOW - seen.read_at <= MAX_AGE_S
-    assert seen.state is not None
-    placement = seen.state.placement(facts.model)
-    assert placement is not None
-    assert placement.readiness is Readiness.READY
-    assert placement.replicas * placement.capacity > 0
+def test_a_slot_costs_its_share_of_the_node() -> None:
+    spec = fleet(site("a", usd=3.6), placements=(placement("a", gpus=0.5, batching={"max_num_seqs": 10}),))
+    (candidate,) = candidates(spec, "m")
+    assert candidate.usd_per_slot_s == pytest.approx(3.6 / 3600 / 2 / 10)
+    assert candidate.usd_per_idle_slot_s == candidate.usd_per_slot_s
 
 
-@given(loads=st.lists(st.integers(0, 100), min_size=3, max_size=3), seed=st.integers())
-def test_nothing_clearly_better_is_passed_over(loads: list[int], seed: int) -> None:
-    seen = [observation(name, running=load) for name, load in zip("abc", loads, strict=True)]
-    choice = chain(seed).choose(FACTS, fleet(*seen), Leases(), {}, NOW)
-    assert choice.site is not None
-    assert choice.scores[choice.site] <= min(choice.scores.values()) + 0.05
-
-
-def test_a_larger_placement_bears_more() -> None:
-    choice = chain().choose(
-        FACTS, fleet(observation("a", running=5), observation("b", running=9, replicas=2)), Leases(), {}, NOW
-    )
-    assert choice.scores == {"a": 0.5, "b": 0.45}
-
-
-def test_near_equals_share() -> None:
-    state = fleet(observation("a"), observation("b"), observation("c", running=1))
-    assert {chain(seed).choose(FACTS, state, Leases(), {}, NOW).site for seed in range(50)} == {"a", "b"}
+def test_a_placement_without_gpus_costs_its_share_of_the_cpus() -> None:
+    spec = fleet(site("a", usd=3.6), placements=(placement("a", gpus=0, cpus=1, batching={"max_num_seqs": 10}),))
+    (candidate,) = candidates(spec, "m")
+    assert candidate.usd_per_slot_s == pytest.approx(3.6 / 3600 / 4 / 10)
 
 
 @pytest.mark.parametrize(
-    ("facts", "seen", "tried", "reason"),
+    ("market", "provider", "factor"),
     [
-        (FACTS, observation("d"), {}, "does not serve m"),
-        (Facts("m", Task.EMBEDDINGS, False, 1), observation("a"), {}, "serves m, but not for embeddings"),
-        (Facts("m", Task.CHAT, False, 1, only_site="b"), observation("a"), {}, "the request is for b only"),
-        (FACTS, observation("a"), {"a": "status 503"}, "failed this request: status 503"),
-        (FACTS, observation("a", age_s=7), {}, "last observed 7.0 s ago"),
-        (FACTS, Observation(site="a", error="no connection"), {}, "never observed: no connection"),
-        (FACTS, observation("a", model="other"), {}, "does not report m"),
-        (FACTS, observation("a", readiness="failed", message="no memory"), {}, "m is failed: no memory"),
-        (FACTS, observation("a", replicas=0), {}, "m has no replica that answers"),
+        (Market.RESERVED, Provider.AWS, IDLE),
+        (Market.ON_DEMAND, Provider.ONPREM, IDLE),
+        (Market.ON_DEMAND, Provider.AWS, 1),
+        (Market.SPOT, Provider.GCP, 1),
     ],
 )
-def test_reasons(facts: Facts, seen: Observation, tried: dict[str, str], reason: str) -> None:
-    choice = chain().choose(facts, fleet(seen), Leases(), tried, NOW)
-    assert (choice.site, choice.rejections) == (None, {seen.site: reason})
+def test_idle_capacity_that_is_paid_for_costs_nearly_nothing(market: Market, provider: Provider, factor: float) -> None:
+    (candidate,) = candidates(fleet(site("a", market=market, provider=provider)), "m")
+    assert candidate.usd_per_idle_slot_s == pytest.approx(factor * candidate.usd_per_slot_s)
 
 
-def scores(state: FleetState, leases: Leases) -> Iterable[float]:
-    return chain().choose(FACTS, state, leases, {}, NOW).scores.values()
+def test_reserved_capacity_goes_first_and_at_full_price_once_it_is_full() -> None:
+    spec = fleet(site("reserved", market=Market.RESERVED, usd=1), site("spot", market=Market.SPOT, usd=0.4))
+    free = Desk(spec, state(observation("reserved", running=9), observation("spot")))
+    assert free.targets() == {"reserved"}
+    full = Desk(spec, state(observation("reserved", running=10), observation("spot")))
+    assert full.targets() == {"spot"}
+
+
+def test_egress_is_paid_for_streams_more_than_for_whole_answers() -> None:
+    spec = fleet(site("near", egress_usd_per_gb=0.0, usd=1.02), site("far", egress_usd_per_gb=0.12, usd=1))
+    at = Desk(spec, state(observation("near"), observation("far")))
+    stream, whole = at.choose(FACTS).explanation(), at.choose(replace(FACTS, stream=False)).explanation()
+    assert stream.considered[1].usd_egress == pytest.approx(256 * 250 * 0.12e-9)
+    assert whole.considered[1].usd_egress == pytest.approx(256 * 5 * 0.12e-9)
+    assert stream.considered[0].usd_egress == 0
+
+
+def test_a_request_expects_no_more_tokens_than_it_asked_for() -> None:
+    at = desk("a")
+    assert at.choose(FACTS).size.output_tokens == 256
+    assert at.choose(replace(FACTS, max_tokens=10)).size.output_tokens == 10
+    assert at.choose(replace(FACTS, max_tokens=10_000)).size.output_tokens == 256
+    for _ in range(100):
+        at.books.latency.finished("a", "m", 50, 1.0, NOW)
+    assert at.choose(replace(FACTS, max_tokens=100)).size.output_tokens == pytest.approx(50, abs=1)
+
+
+def test_lateness_has_a_price() -> None:
+    routing = with_policy(Preset.BALANCED, ttft_target_s=0.5, usd_per_late_second=1.0)
+    spec = fleet(site("slow", usd=0.1), site("quick", usd=5), routing=routing)
+    at = Desk(spec, state(observation("slow"), observation("quick")))
+    measure(at, "slow", seconds=2.0)
+    measure(at, "quick", seconds=0.2)
+    assert at.targets() == {"quick"}
+    assert at.targets(replace(FACTS, policy="cheapest")) == {"slow"}, "a dollar a second is not in the preset"
+    late = {each.name: each.usd_late for each in at.choose().explanation().considered}
+    assert late == {"slow": pytest.approx(1.5, rel=0.02), "quick": 0}
+
+
+def test_a_queue_makes_late() -> None:
+    at = Desk(fleet(site("a")), state(observation("a", running=10, waiting=10)))
+    measure(at, "a")
+    (told,) = at.choose().explanation().considered
+    assert told.load == 2
+    assert told.queue_s == pytest.approx(256 * 0.02, rel=0.01)
+    assert told.predicted_ttft_s == pytest.approx(told.round_trip_s + told.queue_s + told.prefill_s)
+
+
+# Presets
+
+
+def test_least_loaded_goes_where_most_slots_are_free() -> None:
+    spec = fleet(site("a"), site("b"), site("c"))
+    at = Desk(
+        spec, state(observation("a", running=5), observation("b", running=9, replicas=3), observation("c", running=8))
+    )
+    assert at.targets(LEAST_LOADED) == {"b"}
 
 
 def test_own_leases_count_until_the_site_has_counted_them() -> None:
-    leases = Leases()
-    before, after = fleet(observation("a", running=2)), fleet(observation("a", age_s=0, running=4))
-    with leases.take("a", "m", NOW - 0.5), leases.take("a", "m", NOW - 0.5):
-        assert list(scores(before, leases)) == [0.4]
-        assert list(scores(after, leases)) == [0.4]
-    assert list(scores(before, leases)) == [0.2]
+    at = Desk(fleet(site("a")), state(observation("a", running=2)))
+    assert at.score("a", LEAST_LOADED) == 0.2
+    at.books.leases.take("a", "m")
+    at.books.leases.take("a", "m")
+    assert at.score("a", LEAST_LOADED) == 0.4
+    at.fleet = state(observation("a", age_s=0, running=4))
+    assert at.score("a", LEAST_LOADED) == 0.4
+    at.books.leases.release("a", "m")
+    assert at.score("a", LEAST_LOADED) == pytest.approx(0.3)
 
 
-def test_own_leases_are_known_better_than_a_site_that_reports_nothing() -> None:
-    leases = Leases()
-    with leases.take("a", "m", 1.0), leases.take("a", "m", 2.0), leases.take("b", "m", 2.0), leases.take("a", "x", 2.0):
-        assert list(scores(fleet(observation("a", running=None, waiting=None)), leases)) == [0.2]
+def test_fastest_and_nearest() -> None:
+    near = observation("near").model_copy(update={"round_trip_s": 0.001})
+    at = Desk(fleet(site("near"), site("quick")), state(near, observation("quick")))
+    measure(at, "near", seconds=0.5)
+    measure(at, "quick", seconds=0.1)
+    assert at.targets(replace(FACTS, policy="nearest")) == {"near"}
+    assert at.targets(replace(FACTS, policy="fastest")) == {"quick"}
 
 
-def test_a_lease_ends_with_its_block() -> None:
-    leases = Leases()
-    with contextlib.suppress(TimeoutError), leases.take("a", "m", 1.0):
-        assert (leases.in_flight("a", "m"), leases.since("a", "m", 1.0), leases.since("a", "m", 2.0)) == (1, 1, 0)
-        raise TimeoutError
-    assert (leases.in_flight("a", "m"), leases.since("a", "m", 1.0)) == (0, 0)
-    assert leases.open() == {("a", "m"): 0}
+def test_weights_share_requests_among_those_that_remain() -> None:
+    routing = with_policy(Preset.WEIGHTED, weights={"a": 60, "b": 40})
+    at = desk("a", "b", "c", routing=routing)
+    counts = Counter(at.choose().target for _ in range(2000))
+    assert set(counts) == {"a", "b"}
+    assert 1100 < counts["a"] < 1300
+    assert {at.choose(excluded={"a": "reset"}).target for _ in range(50)} == {"b"}
+    assert {at.choose(excluded={"a": "reset", "b": "reset"}).target for _ in range(50)} == {"c"}
+
+
+def test_the_standby_serves_only_without_the_primary() -> None:
+    routing = with_policy(Preset.PRIMARY_STANDBY, order=("b", "a"))
+    spec = fleet(site("a", usd=0.1), site("b", usd=9), site("c", usd=0.1), routing=routing)
+    at = Desk(spec, state(observation("a"), observation("b", running=39), observation("c")))
+    assert at.targets() == {"b"}
+    assert at.choose(excluded={"b": "reset"}).target == "a"
+    assert at.choose(excluded={"b": "reset", "a": "reset"}).target == "c"
+
+
+@pytest.mark.parametrize(
+    ("reserved", "spot", "target"),
+    [(0, 0, "reserved"), (7, 0, "reserved"), (8, 0, "spot"), (8, 7, "spot"), (8, 8, "hosted"), (30, 30, "hosted")],
+)
+def test_spill_fills_reserved_capacity_first(reserved: int, spot: int, target: str) -> None:
+    spec = fleet(
+        site("reserved", market=Market.RESERVED, usd=50),
+        site("spot", market=Market.SPOT, usd=0.1),
+        hosted=(hosted("hosted", use="by_price"),),
+        routing=with_policy(Preset.SPILL, spill_load=0.8),
+    )
+    at = Desk(spec, state(observation("reserved", running=reserved), observation("spot", running=spot)))
+    assert at.targets() == {target}
+
+
+def test_spilling_over_everything_goes_by_dollars() -> None:
+    routing = with_policy(Preset.SPILL, spill_load=0.8, usd_per_late_second=1)
+    spec = fleet(site("reserved", market=Market.RESERVED, usd=50), site("spot", market=Market.SPOT), routing=routing)
+    at = Desk(spec, state(observation("reserved", running=9), observation("spot", running=35)))
+    assert at.targets() == {"reserved"}
+
+
+def test_a_policy_is_the_requests_else_the_fleets() -> None:
+    spec = fleet(site("a", usd=9), site("b", usd=1), routing=RoutingSpec(policy="cheapest"))
+    at = Desk(spec, state(observation("a"), observation("b", running=9)))
+    assert at.choose().policy == "cheapest"
+    assert at.targets() == {"b"}
+    assert at.choose(LEAST_LOADED).policy == "least_loaded"
+    assert at.targets(LEAST_LOADED) == {"a"}
+    with pytest.raises(KeyError):
+        at.choose(replace(FACTS, policy="unheard-of"))
+
+
+# Hosted targets
+
+
+def test_the_last_resort_serves_only_when_no_site_can() -> None:
+    spec = fleet(site("a", usd=1000), hosted=(hosted("h"), hosted("dear", models=(dear(),))))
+    at = Desk(spec, state(observation("a", running=39)))
+    assert at.targets() == {"a"}
+    at.fleet = state(observation("a", running=40))
+    assert at.targets() == {"h"}, "rather than wait for a full site; the cheaper one of two"
+    assert at.choose(excluded={"h": "reset"}).target == "dear"
+    assert at.choose().hosted
+
+
+def dear() -> dict[str, object]:
+    return {"model": "m", "name": "theirs", "usd_per_million_input": 10, "usd_per_million_output": 20}
+
+
+def test_a_hosted_target_competes_by_list_price() -> None:
+    spec = fleet(site("a", usd=0.5), hosted=(hosted("h", use="by_price"),))
+    at = Desk(spec, state(observation("a")))
+    assert at.targets(CHEAPEST) == {"a"}
+    told = {each.name: each for each in at.choose(CHEAPEST).explanation().considered}
+    assert told["h"].usd_tokens == pytest.approx(100e-6 + 256 * 2e-6)
+    spec = fleet(site("a", usd=500), hosted=(hosted("h", use="by_price"),))
+    at = Desk(spec, state(observation("a")))
+    assert at.targets(CHEAPEST) == {"h"}
+
+
+def test_a_hosted_target_takes_so_many_at_once() -> None:
+    at = Desk(fleet(site("a"), hosted=(hosted("h", max_in_flight=2),)), state())
+    assert at.choose().target == "h"
+    at.books.leases.take("h", "m")
+    at.books.leases.take("h", "m")
+    choice = at.choose()
+    assert (choice.target, choice.full, choice.rejections["h"]) == (None, True, "full: 1.0 requests per slot")
+
+
+def test_what_a_hosted_target_has_in_its_cache_is_not_counted_on() -> None:
+    at = Desk(fleet(site("a"), hosted=(hosted("h", use="by_price"),)), state())
+    at.books.prefixes.learn(TALK.blocks, "h")
+    (told,) = at.choose(TALK).explanation().considered
+    assert (told.cached_tokens, told.usd_saved) == (0, 0)
+    assert told.score == pytest.approx(told.usd_total)
+
+
+# Exploring
+
+
+def test_an_unmeasured_place_is_tried_by_a_few_requests_at_a_time() -> None:
+    at = desk("known", "new", routing=with_policy(Preset.FASTEST))
+    measure(at, "known", seconds=1.0)
+    assert at.targets() == {"known", "new"}, "as good as the best"
+    for _ in range(EXPLORE):
+        at.books.leases.take("new", "m")
+    assert at.targets() == {"known"}
+    at.books.latency.first_token("new", "m", 0.1, 100, 0, at.now)
+    at.now += 0.25
+    assert at.targets() == {"new"}
+
+
+# The cached prefix
+
+
+def conversation(at: Desk, name: str) -> None:
+    at.books.prefixes.learn(TALK.blocks, name)
+
+
+TALK = replace(FACTS, prompt_tokens=2100, blocks=tuple(range(16)))
+
+
+def test_a_conversation_returns_to_the_site_that_has_its_cache() -> None:
+    at = desk("a", "b", "c")
+    measure(at, "a", "b", "c")
+    assert at.targets(TALK) == {"a", "b", "c"}
+    conversation(at, "b")
+    at.fleet = state(observation("a"), observation("b", running=5), observation("c"))
+    assert at.targets(TALK) == {"b"}, "in spite of some load"
+    told = {each.name: each for each in at.choose(TALK).explanation().considered}
+    assert (told["b"].cached_tokens, told["a"].cached_tokens) == (2048, 0)
+    assert told["b"].usd_saved > 0
+    assert told["b"].predicted_ttft_s < told["a"].predicted_ttft_s
+    assert at.choose(TALK).uncached_tokens == 52
+
+
+def test_a_conversation_leaves_an_overloaded_site() -> None:
+    at = desk("a", "b")
+    measure(at, "a", "b")
+    conversation(at, "b")
+    at.fleet = state(observation("a"), observation("b", running=10, waiting=10))
+    assert at.targets(TALK) == {"a"}
+
+
+def test_a_session_returns_without_any_block() -> None:
+    at = desk("a", "b", "c")
+    measure(at, "a", "b", "c")
+    facts = replace(TALK, blocks=(), session=7)
+    at.books.prefixes.learn((), "c", session=7, prompt_tokens=2000)
+    assert at.targets(facts) == {"c"}
+    assert at.targets(replace(facts, session=8)) == {"a", "b", "c"}
+
+
+def test_a_cache_elsewhere_does_not_outweigh_the_rules() -> None:
+    spec = fleet(site("a", jurisdiction="eu"), site("b", jurisdiction="us"))
+    at = Desk(spec, state(observation("a"), observation("b")))
+    conversation(at, "b")
+    assert at.targets(replace(TALK, jurisdictions=frozenset({"eu"}))) == {"a"}
+
+
+def test_near_equals_are_told_apart_by_their_caches() -> None:
+    at = desk("a", "b", "c", routing=with_policy(Preset.LEAST_LOADED))
+    conversation(at, "b")
+    assert at.targets(TALK) == {"b"}
+    at.fleet = state(observation("a"), observation("b", running=3), observation("c"))
+    assert at.targets(TALK) == {"a", "c"}
+
+
+# Many routers
+
+
+def test_routers_that_see_the_same_spread_over_equal_sites() -> None:
+    names = [f"s{n}" for n in range(4)]
+    for preset in (Preset.BALANCED, Preset.LEAST_LOADED, Preset.FASTEST, Preset.CHEAPEST):
+        routers = [desk(*names, routing=with_policy(preset)) for _ in range(8)]
+        counts: Counter[str | None] = Counter()
+        for seed, at in enumerate(routers):
+            at.router._rng = random.Random(seed)
+            measure(at, *names)
+            for _ in range(20):
+                choice = at.choose()
+                counts[choice.target] += 1
+                at.books.leases.take(choice.target or "", "m")
+        expected = 8 * 20 / len(names)
+        distance = sum((counts[name] - expected) ** 2 / expected for name in names)
+        assert distance < 16.3, f"{preset}: {counts}: a chi-square that one time in a thousand is chance"
+
+
+def test_nothing_clearly_better_is_passed_over() -> None:
+    for seed in range(300):
+        rng = random.Random(seed)
+        loads = {name: rng.randrange(30) for name in "abcd"}
+        at = Desk(fleet(*map(site, loads)), state(*(observation(name, running=n) for name, n in loads.items())), seed)
+        choice = at.choose(LEAST_LOADED)
+        assert choice.picked is not None
+        assert choice.scores[choice.picked] <= min(choice.scores) * 1.05 + 0.05
+
+
+# Monotony
+
+
+SCORED = [Preset.BALANCED, Preset.LEAST_LOADED, Preset.CHEAPEST, Preset.FASTEST, Preset.SPILL]
+
+
+@given(
+    load=st.integers(0, 39),
+    more=st.integers(1, 10),
+    market=st.sampled_from(Market),
+    preset=st.sampled_from(SCORED),
+    seconds=st.lists(st.floats(0.01, 10), min_size=5, max_size=5),
+)
+def test_more_load_never_makes_a_site_more_attractive(
+    load: int, more: int, market: Market, preset: Preset, seconds: list[float]
+) -> None:
+    spec = fleet(site("a", market=market), routing=with_policy(preset))
+    at = Desk(spec, state(observation("a", running=load)))
+    for band, value in zip((0, 0.3, 0.6, 0.8, 1), seconds, strict=True):
+        at.books.latency.first_token("a", "m", value, 100, band, NOW)
+    before = at.score("a")
+    at.fleet = state(observation("a", running=load + more))
+    assert at.score("a") >= before
+
+
+@given(
+    usd=st.floats(0, 100),
+    share=st.floats(0, 1),
+    load=st.integers(0, 39),
+    market=st.sampled_from(Market),
+    preset=st.sampled_from([Preset.BALANCED, Preset.CHEAPEST]),
+)
+def test_a_lower_price_never_makes_a_site_less_attractive(
+    usd: float, share: float, load: int, market: Market, preset: Preset
+) -> None:
+    dear, cheap = (
+        Desk(
+            fleet(site("a", market=market, usd=price), routing=with_policy(preset)),
+            state(observation("a", running=load)),
+        ).score("a")
+        for price in (usd, usd * share)
+    )
+    assert cheap <= dear
+
+
+def test_sites_that_cost_nothing_are_told_apart_by_load() -> None:
+    at = desk("a", "b")
+    at.spec = fleet(site("a", usd=0), site("b", usd=0))
+    at = Desk(at.spec, state(observation("a", running=8), observation("b")))
+    measure(at, "a", "b")
+    assert at.targets() == {"b"}
+
+
+def test_the_settings_of_a_named_policy_apply() -> None:
+    routing = RoutingSpec(
+        policies={"eager": PolicySpec(preset=Preset.BALANCED, ttft_target_s=0.001, usd_per_late_second=9)}
+    )
+    at = desk("a", routing=routing)
+    (told,) = at.choose(replace(FACTS, policy="eager")).explanation().considered
+    assert told.usd_late == pytest.approx(9 * (told.predicted_ttft_s - 0.001))

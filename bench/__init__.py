@@ -1,0 +1,1 @@
+"""One command per claim: every figure is measured beside its peers, in the same run."""

@@ -1,0 +1,101 @@
+"""Every metric of the ingress, named once."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0)
+
+REQUESTS = Metric(
+    "rayfleet_requests_total",
+    Kind.COUNTER,
+    "requests for a known model, by the site that answered or was tried last, and what became of them",
+    ("model", "site", "outcome"),
+)
+ATTEMPTS = Metric("rayfleet_attempts_total", Kind.COUNTER, "sites tried for requests", ("model",))
+FAILED_ATTEMPTS = Metric(
+    "rayfleet_failed_attempts_total", Kind.COUNTER, "attempts that went elsewhere, and why", ("site", "reason")
+)
+RETRIES_DENIED = Metric(
+    "rayfleet_retries_denied_total", Kind.COUNTER, "attempts not made because the fleet's retry budget was used up"
+)
+HEDGES = Metric("rayfleet_hedges_total", Kind.COUNTER, "second attempts beside a silent first one", ("outcome",))
+CONTINUATIONS = Metric(
+    "rayfleet_continuations_total", Kind.COUNTER, "cut streams taken up on another site", ("mode", "outcome")
+)
+TOKENS = Metric(
+    "rayfleet_tokens_total",
+    Kind.COUNTER,
+    "tokens of prompts (input), of those the ones read from a cache (cached), and of answers (output)",
+    ("tenant", "model", "site", "kind"),
+)
+USD = Metric("rayfleet_usd_total", Kind.COUNTER, "what requests cost, in USD", ("tenant", "model", "site", "market"))
+LOG_DROPPED = Metric("rayfleet_log_dropped_total", Kind.COUNTER, "records that the request log lost")
+
+FIRST_BYTE = Metric(
+    "rayfleet_first_byte_seconds",
+    Kind.HISTOGRAM,
+    "from the request to the first byte of its answer's body, failed attempts included",
+    ("model", "site"),
+    SECONDS,
+)
+DURATION = Metric(
+    "rayfleet_request_seconds", Kind.HISTOGRAM, "from the request to the end of its answer", ("model", "site"), SECONDS
+)
+PER_TOKEN = Metric(
+    "rayfleet_seconds_per_output_token",
+    Kind.HISTOGRAM,
+    "of an answer, after its first token",
+    ("model", "site"),
+    TOKEN_SECONDS,
+)
+HOLD = Metric(
+    "rayfleet_hold_seconds", Kind.HISTOGRAM, "that requests waited because every site was full", buckets=SECONDS
+)
+
+HELD = Metric("rayfleet_held_requests", Kind.GAUGE, "requests that wait because every site is full")
+LEASES = Metric("rayfleet_leases", Kind.GAUGE, "this ingress's requests in flight", ("model", "site"))
+CONNECTIONS = Metric("rayfleet_open_connections", Kind.GAUGE, "connections of clients")
+SITE_HEALTHY = Metric("rayfleet_site_healthy", Kind.GAUGE, "1 when the site's state is fresh", ("site",))
+STATE_AGE = Metric("rayfleet_site_state_age_seconds", Kind.GAUGE, "since the site's state was last read", ("site",))
+EJECTED = Metric(
+    "rayfleet_place_ejected", Kind.GAUGE, "1 while requests keep away from an ill placement", ("model", "site")
+)
+
+METRICS = (
+    REQUESTS,
+    ATTEMPTS,
+    FAILED_ATTEMPTS,
+    RETRIES_DENIED,
+    HEDGES,
+    CONTINUATIONS,
+    TOKENS,
+    USD,
+    LOG_DROPPED,
+    FIRST_BYTE,
+    DURATION,
+    PER_TOKEN,
+    HOLD,
+    HELD,
+    LEASES,
+    CONNECTIONS,
+    SITE_HEALTHY,
+    STATE_AGE,
+    EJECTED,
+)

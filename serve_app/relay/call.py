@@ -1,0 +1,36 @@
+"""A client's request, as it may be sent to any target."""
+
+from dataclasses import dataclass
+
+from serve_app.relay.connection import Headers
+from serve_app.routing.facts import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Nothing downstream looks into the body again, unless a stream must be continued."""
+
+    facts: Facts
+    route: str
+    """Path as the client asked for it, `/v1/…`."""
+    headers: Headers
+    body: bytes
+    request_id: str
+    key: str
+    """Its name."""
+    continuable: bool
+    """Whether its stream, if it is cut, may go on elsewhere: then what was delivered is kept."""
+    asks_ids: bool
+    """Whether engines are asked for token ids, which the client did not ask for: they are taken out again."""
+
+    @property
+    def site_path(self) -> bytes:
+        return f"/models/{self.facts.model}{self.route}".encode()
+
+
+ASK_IDS = b'{"return_token_ids":true,'
+
+
+def asking_for_ids(body: bytes) -> bytes:
+    """The body of a JSON object with at least one field, with one more in front; not a byte of the rest is touched."""
+    return ASK_IDS + body[body.index(b"{") + 1 :]

@@ -1,0 +1,262 @@
+"""Finishing a cut stream on another site, so that the client sees no seam, or saying that it can't."""
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from serve_app.errors import UpstreamFailed, error_event
+from serve_app.metering.record import Outcome
+from serve_app.relay.attempt import CONTEXT
+from serve_app.relay.headers import request_head
+from serve_app.relay.journal import Delivered
+from serve_app.relay.pool import NoConnection
+from serve_app.relay.reading import Broken, Reading
+from serve_app.relay.resume import Resume, resume, why_not
+from serve_app.relay.splice import Splice, Unreadable
+from serve_app.relay.sse import IDS, NO_IDS
+from serve_app.routing.choice import Choice
+
+if TYPE_CHECKING:
+    from serve_app.relay.delivery import Stream
+    from serve_app.relay.exchange import Exchange
+
+MAX_ANSWER_BYTES = 2**22
+WAIT_S = 10.0
+"""How long a cut stream waits for a site that can take it."""
+RETRY_S = 0.25
+SEAM = 12
+"""Characters that must agree for a place in the text to be known again."""
+INCOMPLETE = "\ufffd"
+"""What a detokeniser writes for a part of a character."""
+MAX_CHARACTER_TOKENS = 5
+TAIL_TOKENS = 64
+"""Enough tokens to find the end of the delivered text in."""
+
+
+class TakesNoIds(Broken):
+    """Nothing is wrong with the site: by text it may do."""
+
+
+class Refused(Exception):
+    """The stream can't go on. The message says why, for people."""
+
+
+class Continuation:
+    """A coroutine of its own: off the hot path, it may read what it writes."""
+
+    def __init__(self, exchange: "Exchange", stream: "Stream", reason: str):
+        self._exchange = exchange
+        self._relay = exchange.relay
+        self._stream = stream
+        self._reason = reason
+        self._by_tokens = True
+        self._failed = {stream.attempt.target: f"the stream was cut: {reason}"}
+        self._open = asyncio.Event()
+        self._open.set()
+        self._task: asyncio.Task[None] | None = None
+        self._reading: Reading | None = None
+        self._place: str | None = None
+        if exchange.paused:
+            self._open.clear()
+
+    def start(self) -> None:
+        self._task = self._relay.loop.create_task(self._run())
+
+    def pause(self) -> None:
+        self._open.clear()
+
+    def resume(self) -> None:
+        self._open.set()
+
+    def stop(self) -> None:
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        self._leave()
+
+    async def _run(self) -> None:
+        mode = "none"
+        try:
+            mode = await self._go_on()
+        except Refused as refusal:
+            self._tell(str(refusal))
+        else:
+            self._relay.telemetry.continued(mode, "ok")
+            self._exchange.sink.finish()
+            self._exchange.end(Outcome.OK, 200)
+
+    async def _go_on(self) -> str:
+        """How it was done. Raises Refused."""
+        fields = self._fields()
+        delivered = self._stream.journal.read()
+        if delivered.finish_reason is not None:
+            self._pass_on(Splice(self._exchange.call.route, fields, delivered).end())
+            return "end"
+        for _ in range(self._relay.routing.continuation.max_times):
+            mode = self._plan(fields, delivered).mode
+            self._exchange.record.continuations += 1
+            try:
+                await self._resume(fields, delivered)
+                return mode
+            except (Broken, NoConnection, Unreadable) as error:
+                self._reason = str(error)
+                self._relay.telemetry.continued(mode, "broken")
+            finally:
+                self._leave()
+        raise Refused("it was cut too often")
+
+    def _plan(self, fields: dict[str, Any], delivered: Delivered) -> Resume:
+        """Raises Refused."""
+        if not self._relay.routing.continuation.enabled:
+            raise Refused("continuing is switched off")
+        if not delivered.id and not why_not(fields):
+            raise Refused("nothing of it could be read")
+        limit = self._relay.max_model_len(self._exchange.facts.model)
+        plan = resume(self._exchange.call.route, fields, delivered, limit, self._by_tokens)
+        if isinstance(plan, str):
+            raise Refused(plan)
+        return plan
+
+    async def _resume(self, fields: dict[str, Any], delivered: Delivered) -> None:
+        """To the end of the stream. Raises Broken, NoConnection, Unreadable and Refused."""
+        choice, target = await self._choose()
+        self._place = target
+        self._relay.books.leases.take(target, self._exchange.facts.model)
+        if choice.probe:
+            self._relay.books.health.probing(target, self._exchange.facts.model, self._relay.loop.time())
+        try:
+            held = await self._settle(target, fields, delivered)
+            plan = self._plan(fields, delivered)
+            reading = self._reading = await self._post(target, plan.route, plan.body)
+            await self._check(reading)
+            reading.timeout_s = self._relay.routing.continuation.stall_s
+            splice = Splice(self._exchange.call.route, fields, delivered, held)
+            while not splice.finished:
+                events = await reading.events()
+                if not events:
+                    raise Broken("it ended without its last event")
+                await self._open.wait()
+                self._pass_on(splice.feed(events))
+        except TakesNoIds:
+            raise
+        except (Broken, NoConnection, Unreadable) as error:
+            self._failed[target] = str(error)
+            self._relay.books.health.failed(target, self._exchange.facts.model, str(error), self._relay.loop.time())
+            raise
+        self._relay.books.health.succeeded(target, self._exchange.facts.model, self._relay.loop.time())
+        self._exchange.record.site = target
+
+    async def _check(self, reading: Reading) -> None:
+        """Whether it goes on. Raises Broken where another site may do better, Refused where none would."""
+        await reading.begin()
+        if reading.status == 200:
+            return
+        body = await reading.body(MAX_ANSWER_BYTES)
+        if reading.status in (400, 422):
+            if any(sign in body for sign in CONTEXT):
+                raise Refused("prompt and answer together fill the model's context")
+            if self._by_tokens:
+                self._by_tokens = False
+                raise TakesNoIds("the engine takes no token ids")
+            raise Refused("the engine refuses to go on with a given beginning")
+        raise Broken(f"status {reading.status}")
+
+    async def _choose(self) -> tuple[Choice, str]:
+        """A site that may have the request; hosted targets can't go on by tokens. Raises Refused."""
+        until = self._relay.loop.time() + WAIT_S
+        while True:
+            choice = self._relay.choose(self._exchange.call.request_id, self._exchange.facts, self._failed)
+            if choice.target is not None and not choice.hosted:
+                return choice, choice.target
+            if self._relay.loop.time() > until:
+                reasons = "; ".join(f"{site}: {reason}" for site, reason in choice.rejections.items())
+                raise Refused(f"no other site can go on. {reasons}")
+            await asyncio.sleep(RETRY_S)
+            if not choice.full:
+                # Nobody is left: those that failed earlier may be well again.
+                self._failed = dict(list(self._failed.items())[-1:])
+
+    async def _post(self, name: str, route: str, body: bytes) -> Reading:
+        call, target = self._exchange.call, self._relay.targets[name]
+        connection = self._relay.pool.idle(name, self._relay.loop.time()) or await self._relay.pool.connect(name)
+        reading = Reading(connection, self._relay.routing.first_byte_timeout_s)
+        path = f"/models/{self._exchange.facts.model}{route}".encode()
+        head = request_head(target, path, call.headers, call.request_id.encode(), len(body))
+        connection.send(head, body, reading)
+        return reading
+
+    async def _settle(self, target: str, fields: dict[str, Any], delivered: Delivered) -> str:
+        """Make the token ids end where a character ends, else an engine would begin with the prompt's own text. Returns
+        text of theirs that was held back, since a stop string might have begun in it. Raises Broken, NoConnection, and
+        Refused when that can't be told."""
+        if not delivered.exact or not self._by_tokens:
+            return ""
+        if not fields.get("stop"):
+            delivered.unsettle()
+            return ""
+        for _ in range(MAX_CHARACTER_TOKENS):
+            tail = await self._text_of(target, list(delivered.ids[-TAIL_TOKENS:]))
+            if not tail.endswith(INCOMPLETE):
+                held = _beyond(tail, delivered.text)
+                if held is not None:
+                    return held
+                break
+            delivered.ids.pop()
+        raise Refused("what the engine held back for a stop string can't be told")
+
+    async def _text_of(self, target: str, ids: list[int]) -> str:
+        if not ids:
+            return ""
+        body = json.dumps({"model": self._exchange.facts.model, "tokens": ids}).encode()
+        reading = self._reading = await self._post(target, "/detokenize", body)
+        text = _prompt_of(await reading.body(MAX_ANSWER_BYTES))
+        if reading.status != 200 or text is None:
+            raise Broken(f"status {reading.status} for the text of its tokens")
+        return text
+
+    def _pass_on(self, events: Any) -> None:
+        journal, sink = self._stream.journal, self._exchange.sink
+        for event in events:
+            journal.add(event)
+            journal.read()
+            sink.write(IDS.sub(NO_IDS, event) if self._exchange.call.asks_ids else event)
+
+    def _leave(self) -> None:
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+        if self._place is not None:
+            self._relay.released(self._place, self._exchange.facts.model)
+            self._place = None
+
+    def _fields(self) -> dict[str, Any]:
+        fields = json.loads(self._exchange.call.body)
+        return fields if isinstance(fields, dict) else {}
+
+    def _tell(self, why: str) -> None:
+        """A truncated stream never ends as a success."""
+        error = UpstreamFailed(f"The answer was cut off ({self._reason}), and could not be continued: {why}.")
+        self._relay.telemetry.continued("none", "refused")
+        self._exchange.sink.write(error_event(self._exchange.call.route, error))
+        self._exchange.sink.abort()
+        self._exchange.end(Outcome.CUT, 200)
+
+
+def _prompt_of(answer: bytes) -> str | None:
+    """The text in an answer of `/detokenize`."""
+    try:
+        text = json.loads(answer).get("prompt")
+    except (ValueError, AttributeError):
+        return None
+    return text if isinstance(text, str) else None
+
+
+def _beyond(tail: str, delivered: str) -> str | None:
+    """What of the last tokens' text goes beyond the delivered text. Its beginning may differ from what was delivered:
+    tokens out of their context may lose a space."""
+    for size in range(len(tail), 0, -1):
+        common = tail[:size]
+        if delivered.endswith(common):
+            return tail[size:]
+        if len(common) > SEAM and delivered.endswith(common[-SEAM:]):
+            return tail[size:]
+    return tail if not delivered else None
