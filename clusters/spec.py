@@ -263,7 +263,7 @@ class ContinuationSpec(Spec):
     """Finishing a cut stream on another site."""
 
     enabled: bool = True
-    stall_s: float = Field(30, gt=0, description="seconds without a byte after which a running stream counts as cut")
+    stall_s: float = Field(10, gt=0, description="seconds without a byte after which a running stream counts as cut")
     max_times: int = Field(3, ge=0, description="per request")
 
 

@@ -3,12 +3,15 @@
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from clusters.spec import FleetSpec, KeySpec, ModelSpec
 from serve_app.auth import Keyring
 from serve_app.errors import BadRequest, ModelNotFound, NotPermitted
-from serve_app.openai import ABSENT, ROUTES, Body, is_continuable, limit_of, prompt_of, read_body
+from serve_app.openai import ABSENT, ROUTES, Body, Route, is_continuable, limit_of, prompt_of, read_body
 from serve_app.relay.call import Call
+from serve_app.relay.headers import Passing
 from serve_app.routing.facts import Facts
 from serve_app.routing.prefixes import hash_blocks
 
@@ -35,6 +38,21 @@ BYTES_PER_TOKEN = 4
 Headers = Sequence[tuple[bytes, bytes]]
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Everything that a request's head says, whatever the body is."""
+
+    key: KeySpec
+    content_type: bytes
+    request_id: str | None
+    only_site: str | None
+    policy: str | None
+    jurisdictions: frozenset[str] | None
+    """Of the header."""
+    session: bytes | None
+    passing: Passing
+
+
 class Admission:
     """Holds what fleet.yaml says of keys and models."""
 
@@ -44,35 +62,47 @@ class Admission:
         self._models = {model.name: model for model in spec.models}
         self._targets = {site.name for site in spec.sites} | {hosted.name for hosted in spec.hosted}
 
-    def admit(self, path: str, headers: Headers, body: bytes) -> Call:
-        """Raises ApiError."""
-        given = {name: value for name, value in headers if name in READ}
-        key = self._keyring.authenticate(given.get(b"authorization"), given.get(b"x-api-key"))
-        if given.get(b"content-encoding", b"identity") != b"identity":
-            raise BadRequest("The request body must not be compressed.", param="content-encoding")
+    def admit(self, path: str, headers: Headers, body: bytes, memo: dict[str, Any]) -> Call:
+        """`memo` is kept for the same headers. Raises ApiError."""
+        caller: Caller | None = memo.get("caller")
+        if caller is None:
+            caller = memo["caller"] = self._caller(headers)
         route = ROUTES[path]
-        fields = read_body(route, given.get(b"content-type", b""), body)
-        model = self._model(fields.model, key)
+        fields = read_body(route, caller.content_type, body)
+        model = self._model(fields.model, caller.key)
         if route.task is not None and route.task not in model.tasks:
             raise BadRequest(f"The model {model.name!r} does not support {route.task}.", param="model")
         continuable = self._spec.routing.continuation.enabled and is_continuable(path, fields, body)
         return Call(
-            facts=self._facts(path, key, model, fields, given, len(body)),
+            facts=self._facts(route, caller, model, fields, len(body)),
             route=path,
-            headers=list(headers),
+            passing=caller.passing,
             body=body,
-            request_id=request_id(given.get(b"x-request-id")),
-            key=key.name,
+            request_id=caller.request_id or f"{random.getrandbits(128):032x}",
+            key=caller.key.name,
             continuable=continuable,
             asks_ids=continuable and fields.return_token_ids is None,
         )
 
-    def _facts(
-        self, path: str, key: KeySpec, model: ModelSpec, fields: Body, given: dict[bytes, bytes], size: int
-    ) -> Facts:
-        route = ROUTES[path]
+    def _caller(self, headers: Headers) -> Caller:
+        given = {name: value for name, value in headers if name in READ}
+        key = self._keyring.authenticate(given.get(b"authorization"), given.get(b"x-api-key"))
+        if given.get(b"content-encoding", b"identity") != b"identity":
+            raise BadRequest("The request body must not be compressed.", param="content-encoding")
+        return Caller(
+            key=key,
+            content_type=given.get(b"content-type", b""),
+            request_id=request_id(given.get(b"x-request-id")),
+            only_site=self._only_site(given.get(ONLY_SITE)),
+            policy=self._policy(given.get(POLICY)),
+            jurisdictions=_named_jurisdictions(given.get(JURISDICTION)),
+            session=given.get(SESSION),
+            passing=Passing.of(headers),
+        )
+
+    def _facts(self, route: Route, caller: Caller, model: ModelSpec, fields: Body, size: int) -> Facts:
         prompt = prompt_of(route, fields)
-        session = given.get(SESSION)
+        key, session = caller.key, caller.session
         # What a chat template puts before the messages belongs to the beginning, too.
         seed = model.name.encode() if fields.tools is ABSENT else model.name.encode() + b" " + bytes(fields.tools)
         return Facts(
@@ -80,15 +110,15 @@ class Admission:
             task=route.task,
             stream=bool(fields.stream),
             body_bytes=size,
-            only_site=self._only_site(given.get(ONLY_SITE)) if ONLY_SITE in given else None,
+            only_site=caller.only_site,
             prompt_tokens=len(prompt) // BYTES_PER_TOKEN,
             max_tokens=limit_of(fields),
             blocks=hash_blocks(seed, prompt),
             session=hash((seed, session)) if session else None,
             tenant=key.billed_to,
-            jurisdictions=_jurisdictions(key, model, given.get(JURISDICTION)),
+            jurisdictions=_jurisdictions(key, model, caller.jurisdictions),
             hosted=key.hosted,
-            policy=self._policy(given.get(POLICY)) or key.policy or model.policy,
+            policy=caller.policy or key.policy or model.policy,
         )
 
     def _model(self, name: str, key: KeySpec) -> ModelSpec:
@@ -100,7 +130,9 @@ class Admission:
         return model
 
     def _only_site(self, given: bytes | None) -> str | None:
-        site = (given or b"").decode("latin-1")
+        if given is None:
+            return None
+        site = given.decode("latin-1")
         if site not in self._targets:
             raise BadRequest(f"The fleet has no site {site!r}.", param=ONLY_SITE.decode())
         return site
@@ -114,21 +146,23 @@ class Admission:
         return name
 
 
-def _jurisdictions(key: KeySpec, model: ModelSpec, header: bytes | None) -> frozenset[str] | None:
+def _jurisdictions(key: KeySpec, model: ModelSpec, named: frozenset[str] | None) -> frozenset[str] | None:
     """Every rule narrows; none widens."""
-    if not key.jurisdictions and not model.jurisdictions and header is None:
-        return None
+    if not key.jurisdictions and not model.jurisdictions:
+        return named
     rules = [frozenset(rule) for rule in (key.jurisdictions, model.jurisdictions) if rule]
-    if header is not None:
-        named = frozenset(part.strip() for part in header.decode("latin-1").lower().split(",") if part.strip())
-        if not named:
-            raise BadRequest("Name at least one jurisdiction, or leave the header out.", param=JURISDICTION.decode())
-        rules.append(named)
-    return frozenset.intersection(*rules)
+    return frozenset.intersection(*rules, *(() if named is None else (named,)))
 
 
-def request_id(given: bytes | None) -> str:
-    """The client's own name for its request, or a new one when there is none that may stand in a log line."""
-    if given is not None and SANE_ID.fullmatch(given):
-        return given.decode()
-    return f"{random.getrandbits(128):032x}"
+def _named_jurisdictions(header: bytes | None) -> frozenset[str] | None:
+    if header is None:
+        return None
+    named = frozenset(part.strip() for part in header.decode("latin-1").lower().split(",") if part.strip())
+    if not named:
+        raise BadRequest("Name at least one jurisdiction, or leave the header out.", param=JURISDICTION.decode())
+    return named
+
+
+def request_id(given: bytes | None) -> str | None:
+    """The client's own name for its request, unless that may not stand in a log line."""
+    return given.decode() if given is not None and SANE_ID.fullmatch(given) else None

@@ -104,7 +104,7 @@ def _choices(parts: Parts, authenticate: Callable[[Request], KeySpec]) -> APIRou
         if route not in ROUTES:
             raise BadRequest(f"There is no inference route {route!r}.", param="route")
         body = await _body(request, parts)
-        call = parts.admission.admit(route, request.headers.raw, body)
+        call = parts.admission.admit(route, request.headers.raw, body, {})
         return parts.relay.explain(call.facts)
 
     @router.get("/fleet/route/{request_id}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import tempfile
@@ -94,6 +95,9 @@ class Gateway:
                 asyncio.create_task(_every(FLUSH_S, self._flush), name="telemetry"),
             ]
             try:
+                # What is there by now stays: the collector need not look at it again.
+                gc.collect()
+                gc.freeze()
                 async with self._client_port():
                     yield
             finally:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
@@ -41,11 +42,11 @@ class Inference:
 
     def hot(self, request: Request, sink: Sink) -> Exchange:
         """For the client port."""
-        return self.answer(request.path, request.headers, request.body, sink)
+        return self.answer(request.path, request.headers, request.body, request.memo, sink)
 
-    def answer(self, path: str, headers: RawHeaders, body: bytes, sink: Sink) -> Exchange:
+    def answer(self, path: str, headers: RawHeaders, body: bytes, memo: dict[str, Any], sink: Sink) -> Exchange:
         try:
-            call = self._admission.admit(path, headers, body)
+            call = self._admission.admit(path, headers, body, memo)
         except ApiError as error:
             self._relay.tell(sink, error, [])
             return Answered()
@@ -65,7 +66,7 @@ class AsgiInference:
         except ClientLeft:
             return
         sink = AsgiSink(send)
-        sink.exchange = self._inference.answer(self._path, scope["headers"], body, sink)
+        sink.exchange = self._inference.answer(self._path, scope["headers"], body, {}, sink)
         leaving = asyncio.create_task(_left(receive, sink))
         try:
             await sink.pump()

@@ -9,7 +9,7 @@ from clusters.check import InvalidFleet
 from clusters.launch.local import NoLocalFleet
 from clusters.launch.ports import NoFreePorts
 from clusters.launch.processes import LaunchError
-from serve_app.cli import fleet, local, render, status, weights
+from serve_app.cli import drain, endpoint, fleet, local, render, route, status, weights
 from weights.errors import WeightsError
 
 commands = typer.Typer(
@@ -18,11 +18,32 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
     help="One OpenAI-compatible endpoint over many Ray clusters.",
 )
-for command in (fleet.check, fleet.schema, fleet.key, render.render, local.up, local.down, local.demo, status.status):
+for command in (
+    fleet.check,
+    fleet.schema,
+    fleet.key,
+    render.render,
+    local.up,
+    local.down,
+    local.demo,
+    status.status,
+    route.route,
+    drain.drain,
+):
     commands.command()(command)
 commands.add_typer(weights.app, name="weights", help="Push releases and replicate them to every site's store.")
 
-EXPECTED = (InvalidFleet, LaunchError, NoFreePorts, NoLocalFleet, WeightsError, status.FleetUnreachable)
+EXPECTED = (
+    InvalidFleet,
+    LaunchError,
+    NoFreePorts,
+    NoLocalFleet,
+    WeightsError,
+    endpoint.FleetRefused,
+    endpoint.FleetUnreachable,
+    route.NoPlace,
+    drain.StillBusy,
+)
 
 
 def app() -> None:

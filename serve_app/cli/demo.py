@@ -13,7 +13,8 @@ from clusters.launch.local import INGRESS, LocalFleet
 from clusters.launch.processes import LaunchError, log_tail
 from clusters.spec import ModelSpec, Task
 from clusters.state import Readiness
-from serve_app.cli.status import FleetUnreachable, Site, read_sites, sites_table
+from serve_app.cli.endpoint import FleetRefused, FleetUnreachable
+from serve_app.cli.status import Site, read_sites, sites_table
 
 QUESTION = "What is rayfleet?"
 HEALTHY_TIMEOUT_S = 60
@@ -27,7 +28,7 @@ def wait_healthy(local: LocalFleet) -> None:
     while True:
         try:
             sites = read_sites(local.endpoint, local.api_key)
-        except FleetUnreachable as error:
+        except (FleetUnreachable, FleetRefused) as error:
             sites, reason = [], str(error)
         else:
             reason = "; ".join(filter(None, map(_why_not_ready, sites)))

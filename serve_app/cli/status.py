@@ -1,40 +1,22 @@
 """`rayfleet status`: what the ingress knows of every site."""
 
 import json
-import os
-import urllib.error
-import urllib.request
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from clusters.launch import local as launch
+from serve_app.cli.endpoint import DEFAULT_DIR, DirOption, Endpoint, EndpointOption, JsonOption
 from serve_app.cli.steps import console
 
 Site = dict[str, Any]
-MAX_BYTES = 8 * 2**20
 
 
-class FleetUnreachable(Exception):
-    """The ingress did not answer, or refused the key."""
-
-
-def status(
-    endpoint: Annotated[
-        str | None, typer.Option(help="Base URL of the ingress; unset means the local fleet's.")
-    ] = None,
-    directory: Annotated[Path, typer.Option("--dir", help="Of the local fleet.")] = Path("clusters/local"),
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-) -> None:
-    """Show every site as the ingress sees it. With --endpoint the key is read from RAYFLEET_API_KEY."""
-    if endpoint:
-        key = os.environ.get("RAYFLEET_API_KEY", "")
-    else:
-        local = launch.load(directory)
-        endpoint, key = local.endpoint, local.api_key
-    sites = read_sites(endpoint, key)
+def status(endpoint: EndpointOption = None, directory: DirOption = DEFAULT_DIR, as_json: JsonOption = False) -> None:
+    """Show every site as the ingress sees it."""
+    ingress = Endpoint.find(endpoint, directory)
+    sites = read_sites(ingress.url, ingress.key)
     if as_json:
         typer.echo(json.dumps(sites, indent=2))
     else:
@@ -42,40 +24,30 @@ def status(
 
 
 def read_sites(endpoint: str, key: str) -> list[Site]:
-    """`GET /fleet/sites`. Raises FleetUnreachable."""
-    request = urllib.request.Request(f"{endpoint}/fleet/sites", headers={"Authorization": f"Bearer {key}"})  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-            sites: list[Site] = json.loads(answer.read(MAX_BYTES))
-            return sites
-    except (urllib.error.URLError, ConnectionError, TimeoutError, ValueError) as error:
-        raise FleetUnreachable(f"{endpoint} did not tell its sites: {error}") from error
+    """`GET /fleet/sites`. Raises FleetUnreachable and FleetRefused."""
+    sites: list[Site] = Endpoint(endpoint, key).get("/fleet/sites")
+    return sites
 
 
 def sites_table(sites: list[Site]) -> Table:
-    table = Table(
-        "site",
-        "health",
-        "model",
-        "release",
-        "replicas",
-        "running",
-        "waiting",
-        "KV in use",
-        title="Sites",
-        title_justify="left",
-    )
+    columns = ("site", "health", "model", "release", "replicas", "running", "waiting", "KV in use", "share")
+    table = Table(*columns, title="Sites", title_justify="left")
     for site in sites:
-        health = "[green]healthy" if site["healthy"] else f"[red]{site['reason']}"
+        name, health = site["site"], _health(site)
         for placement in site["placements"] or [{}]:
-            table.add_row(site["site"], health, *_placement_cells(placement))
-            site, health = {"site": ""}, ""
+            table.add_row(name, health, *_placement_cells(site, placement))
+            name, health = "", Text()
     return table
 
 
-def _placement_cells(placement: Site) -> tuple[str, ...]:
+def _health(site: Site) -> Text:
+    health = Text("healthy", "green") if site["healthy"] else Text(site["reason"], "red")
+    return health.append("\ndraining", "yellow") if site["draining"] else health
+
+
+def _placement_cells(site: Site, placement: Site) -> tuple[str | Text, ...]:
     if not placement:
-        return ("",) * 6
+        return ("",) * 7
     kv = placement.get("kv_usage")
     return (
         placement["model"],
@@ -84,7 +56,19 @@ def _placement_cells(placement: Site) -> tuple[str, ...]:
         _number(placement.get("running")),
         _number(placement.get("waiting")),
         "–" if kv is None else f"{kv:.0%}",
+        _share(site, placement["model"]),
     )
+
+
+def _share(site: Site, model: str) -> Text:
+    """Of the placement's capacity that requests may have."""
+    if site["draining"]:
+        return Text("0%", "yellow")
+    ejected = site["ejected"].get(model)
+    if ejected is not None:
+        return Text(f"0%: {ejected}", "red")
+    share = site["shares"].get(model)
+    return Text("–") if share is None else Text(f"{share:.0%}", "yellow" if share < 1 else "")
 
 
 def _number(value: int | None) -> str:

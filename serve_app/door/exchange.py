@@ -1,13 +1,13 @@
 """What passes between the door and those who answer. All of it is callbacks on one event loop."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 
-@dataclass(slots=True)
-class Request:
-    """A whole request. Nobody changes it; it is not frozen because that would double its price."""
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """A whole request."""
 
     method: str
     path: str
@@ -21,6 +21,8 @@ class Request:
     """`1.1` or `1.0`."""
     keep_alive: bool
     """Whether the client would use the connection again."""
+    memo: dict[str, Any]
+    """What others made of the head. A client that says the same head again, on the same connection, finds it again."""
 
 
 class Sink(Protocol):

@@ -9,6 +9,7 @@ import httptools
 
 from serve_app.door.exchange import Request
 from serve_app.door.limits import Limits
+from serve_app.door.repeat import Repeat
 from serve_app.errors import (
     ApiError,
     BodyTooLarge,
@@ -54,6 +55,7 @@ class RequestParser:
         "_keep_alive",
         "_limits",
         "_method",
+        "_repeat",
         "_target",
         "_version",
         "ended",
@@ -72,6 +74,7 @@ class RequestParser:
         self._chunked = self._keep_alive = self._ignoring_upgrade = False
         self._fed = 0  # bytes of the present request, as far as they came in earlier feeds
         self._feeding = 0
+        self._repeat: Repeat | None = None
         self.phase = NOTHING
         self.whole: list[Request] = []
         """Requests that nobody has taken yet."""
@@ -82,6 +85,18 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         """Raises ApiError for the request after those in `whole`; it is the last."""
+        if self.phase is NOTHING and not self.ended:
+            again = self._repeat.request(data) if self._repeat is not None else None
+            if again is not None:
+                self.whole.append(again)
+                return
+            self._parse(data)
+            if self.phase is NOTHING and len(self.whole) == 1 and not self.ended:
+                self._repeat = Repeat.of(data, self.whole[0], self._limits.max_body_bytes)
+        else:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         while data and not self.ended:
             self._feeding = len(data)
             data = self._feed(data)
@@ -181,7 +196,7 @@ class RequestParser:
         body = self._body if isinstance(self._body, bytes) else bytes(self._body)
         self._body = b""
         self.whole.append(
-            Request(self._method, path, raw_path, query, self._headers, body, self._version, self._keep_alive)
+            Request(self._method, path, raw_path, query, self._headers, body, self._version, self._keep_alive, {})
         )
 
     def _check_head(self) -> None:

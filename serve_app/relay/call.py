@@ -1,19 +1,19 @@
 """A client's request, as it may be sent to any target."""
 
-from dataclasses import dataclass
+import msgspec
 
-from serve_app.relay.connection import Headers
+from serve_app.relay.headers import Passing
 from serve_app.routing.facts import Facts
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, gc=False):
     """Nothing downstream looks into the body again, unless a stream must be continued."""
 
     facts: Facts
     route: str
     """Path as the client asked for it, `/v1/…`."""
-    headers: Headers
+    passing: Passing
+    """The client's headers, for targets."""
     body: bytes
     request_id: str
     key: str

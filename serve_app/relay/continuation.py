@@ -180,7 +180,7 @@ class Continuation:
         connection = self._relay.pool.idle(name, self._relay.loop.time()) or await self._relay.pool.connect(name)
         reading = Reading(connection, self._relay.routing.first_byte_timeout_s)
         path = f"/models/{self._exchange.facts.model}{route}".encode()
-        head = request_head(target, path, call.headers, call.request_id.encode(), len(body))
+        head = request_head(target, path, call.passing, call.request_id, len(body))
         connection.send(head, body, reading)
         return reading
 

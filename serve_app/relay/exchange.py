@@ -1,9 +1,10 @@
 """One request: from its first attempt, perhaps through others, to the end of its answer."""
 
 import asyncio
-from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from serve_app.errors import ApiError, Busy, FleetError, NoSite, NotAllowedHere, UpstreamFailed, UpstreamTimeout
 from serve_app.metering.record import Outcome, Record
@@ -24,6 +25,24 @@ if TYPE_CHECKING:
 
 class Exchange:
     """Made for one call. The door tells it of the client, attempts and deliveries of the target."""
+
+    __slots__ = (
+        "_attempts",
+        "_continuation",
+        "_delivery",
+        "_failures",
+        "_hedge",
+        "_held_since",
+        "_hold_until",
+        "_over",
+        "_paused_since",
+        "began",
+        "call",
+        "facts",
+        "record",
+        "relay",
+        "sink",
+    )
 
     def __init__(self, relay: "Relay", call: Call, sink: Sink, record: Record):
         self.relay = relay
@@ -113,7 +132,7 @@ class Exchange:
         else:
             path = call.site_path
             body = asking_for_ids(call.body) if call.asks_ids else call.body
-        return request_head(target, path, call.headers, call.request_id.encode(), len(body)), body
+        return request_head(target, path, call.passing, call.request_id, len(body)), body
 
     def begun(self, attempt: Attempt, data: bytes) -> None:
         """The first bytes of an answer's body: from here on the request is this target's."""
@@ -139,7 +158,7 @@ class Exchange:
         self._failures[target] = failure
         self.relay.attempt_failed(attempt, self.facts, failure)
         if failure.too_long:
-            self.facts = replace(self.facts, min_context=self.relay.context_of(target, self.facts.model) + 1)
+            self.facts = structs.replace(self.facts, min_context=self.relay.context_of(target, self.facts.model) + 1)
         if attempt in self._attempts:
             self._attempts.remove(attempt)
         self._delivery = None
@@ -194,6 +213,8 @@ class Exchange:
         self.record.outcome = outcome
         self.record.status = status or self.record.status
         self.relay.ended(self, self._delivery)
+        # Nothing refers in circles any more: memory is free at once, without the collector.
+        self._attempts, self._delivery, self._continuation = [], None, None
 
     # Choosing
 

@@ -1,6 +1,8 @@
 """Which headers pass a relay, in both directions. Names are lower-case bytes throughout."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
 
 from serve_app.relay.connection import Headers
 from serve_app.relay.targets import Target
@@ -43,25 +45,33 @@ ONE_HOP = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close"))
 """Values of `connection` that name no further header."""
 
 
-def request_head(
-    target: Target, path: bytes, headers: Iterable[tuple[bytes, bytes]], request_id: bytes, size: int
-) -> bytes:
-    """The head of a request, as the target gets it, for a body of `size` bytes."""
-    named = _named(headers)
-    lines = [
-        b"POST %b%b HTTP/1.1\r\n%baccept-encoding: identity\r\nx-request-id: %b\r\ncontent-length: %d\r\n"
-        % (target.base, path, target.own_headers, request_id, size)
-    ]
-    if target.hosted is None:
-        lines += [
-            b"%b: %b\r\n" % header
-            for header in headers
-            if header[0] not in NOT_FOR_SITES and not header[0].startswith(OURS) and header[0] not in named
-        ]
-    else:
-        lines += [b"%b: %b\r\n" % header for header in headers if header[0] in FOR_HOSTED]
-    lines.append(b"\r\n")
-    return b"".join(lines)
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """A client's headers, written out as targets get them."""
+
+    for_sites: bytes
+    for_hosted: bytes
+
+    @classmethod
+    def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> Self:
+        named = _named(headers)
+        end_to_end = [each for each in headers if each[0] not in NOT_FOR_SITES and each[0] not in named]
+        return cls(
+            b"".join(b"%b: %b\r\n" % each for each in end_to_end if not each[0].startswith(OURS)),
+            b"".join(b"%b: %b\r\n" % each for each in end_to_end if each[0] in FOR_HOSTED),
+        )
+
+
+def request_head(target: Target, path: bytes, passing: Passing, request_id: str, size: int) -> bytes:
+    """The head of a request for a body of `size` bytes."""
+    return b"POST %b%b HTTP/1.1\r\n%baccept-encoding: identity\r\nx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n" % (
+        target.base,
+        path,
+        target.own_headers,
+        request_id.encode(),
+        size,
+        passing.for_sites if target.hosted is None else passing.for_hosted,
+    )
 
 
 def for_client(headers: Headers) -> Headers:

@@ -154,17 +154,8 @@ class Relay:
         record.release, record.pool, record.market, _ = self._tags.get((attempt.target, facts.model), NO_TAGS)
         self.books.health.succeeded(attempt.target, facts.model, now)
         self.books.prefixes.learn(facts.blocks, attempt.target, facts.session, facts.prompt_tokens)
-        if facts.stream:
-            choice = attempt.choice
-            self.books.latency.first_token(
-                attempt.target,
-                facts.model,
-                now - attempt.started,
-                choice.uncached_tokens,
-                choice.load,
-                now,
-                choice.beside_s,
-            )
+        if facts.stream and self.books.latency.wants(attempt.target, facts.model, now):
+            self._learn_first_token(attempt, facts.model, now - attempt.started, now)
 
     def ended(self, exchange: Exchange, delivery: Delivery | None) -> None:
         """The one record of the request is complete."""
@@ -186,26 +177,33 @@ class Relay:
         sink.finish()
 
     def _measure(self, exchange: Exchange, delivery: Delivery) -> None:
-        facts, record, attempt = exchange.facts, exchange.record, delivery.attempt
-        now = self.loop.time()
+        record, attempt, now = exchange.record, delivery.attempt, self.loop.time()
         usage = _usage(exchange, delivery)
         record.tokens_in, record.tokens_out, record.tokens_cached = usage.input, usage.output, usage.cached
         slot_s = now - attempt.started
-        latency = self.books.latency
-        if record.outcome is Outcome.OK and isinstance(delivery, Stream) and usage.output > 1 and record.ttft_s:
-            after_first = record.duration_s - record.ttft_s
-            record.tpot_s = after_first / (usage.output - 1)
-            if not record.continuations:
-                latency.finished(attempt.target, facts.model, usage.output, after_first, now)
-        elif record.outcome is Outcome.OK and isinstance(delivery, Whole):
-            # When its first token came is not known: what the others took is left out.
-            others_s = usage.output * latency.seconds_per_token(attempt.target, facts.model, now)
-            first_s, choice = max(slot_s - others_s, slot_s / (usage.output + 1)), attempt.choice
-            latency.first_token(
-                attempt.target, facts.model, first_s, choice.uncached_tokens, choice.load, now, choice.beside_s
-            )
-        tariff = self._tags.get((record.site, facts.model), NO_TAGS)[3]
+        if record.outcome is Outcome.OK:
+            if isinstance(delivery, Whole):
+                self._learn_whole(attempt, record.model, usage.output, slot_s, now)
+            elif usage.output > 1 and record.ttft_s is not None:
+                after_first_s = record.duration_s - record.ttft_s
+                record.tpot_s = after_first_s / (usage.output - 1)
+                if not record.continuations:
+                    self.books.latency.finished(attempt.target, record.model, usage.output, after_first_s, now)
+        tariff = self._tags.get((record.site, record.model), NO_TAGS)[3]
         record.usd = usd(tariff, slot_s, usage.input, usage.output, delivery.size)
+
+    def _learn_whole(self, attempt: Attempt, model: str, tokens: int, slot_s: float, now: float) -> None:
+        """When its first token came is not known: what the others took is left out."""
+        latency = self.books.latency
+        if latency.wants(attempt.target, model, now):
+            others_s = tokens * latency.seconds_per_token(attempt.target, model, now)
+            self._learn_first_token(attempt, model, max(slot_s - others_s, slot_s / (tokens + 1)), now)
+
+    def _learn_first_token(self, attempt: Attempt, model: str, seconds: float, now: float) -> None:
+        choice = attempt.choice
+        self.books.latency.first_token(
+            attempt.target, model, seconds, choice.uncached_tokens, choice.load, now, choice.beside_s
+        )
 
     def _admit(self) -> None:
         self._admitting = False

@@ -17,6 +17,8 @@ from serve_app.routing.scores import Offer, offer
 
 SWEEP_S = 0.25
 """After which every supply is looked at anew: measurements, ramps and ages move with time alone."""
+NOTICEABLE = 1 / 64
+"""Share of a place's slots by which our requests there must change before it is quoted anew, within a sweep."""
 MAX_KINDS = 256
 """Kinds of requests whose permitted places are remembered."""
 NOT_READ = Rejection("not read yet", Kind.OUT)
@@ -56,6 +58,8 @@ class Board:
         self._permitted: dict[tuple[object, ...], Permitted] = {}
         self._observations = [Observation(site=candidate.name) for candidate in self._candidates]
         self._supplies: list[Supply | Rejection] = [NOT_READ] * len(self._candidates)
+        self._quoted_at = [-math.inf] * len(self._candidates)
+        """Our requests at each place, when it was last quoted."""
         self._offers: dict[str, tuple[Policy, list[Offer]]] = {}
         self._fleet: FleetState | None = None
         self._swept_at = -math.inf
@@ -63,6 +67,7 @@ class Board:
         """Candidates whose supply is out of date,"""
         self._moved: set[int] = set()
         """or only the number of our requests there."""
+        self._resupplied: set[int] = set()
 
     def permitted(self, facts: Facts) -> Permitted:
         """By fleet.yaml and the request alone."""
@@ -137,14 +142,23 @@ class Board:
                 else site_supply(candidate, self._observations[n], self._books, self._spec.routing, now)
             )
         self._moved |= self._changed
-        self._changed.clear()
+        self._resupplied = self._changed
+        self._changed = set()
 
     def _quote(self) -> None:
         for n in self._moved:
+            supply = self._supplies[n]
+            if isinstance(supply, Supply):
+                requests = self._books.leases.in_flight(*supply.candidate.place)
+                measured = supply.rates is not None and n not in self._resupplied
+                if measured and abs(requests - self._quoted_at[n]) < NOTICEABLE * supply.slots:
+                    continue
+                self._quoted_at[n] = requests
             standing = self._standing(n)
             for policy, offers in self._offers.values():
                 offers[n] = _offer(standing, policy)
         self._moved.clear()
+        self._resupplied = set()
 
     def _standing(self, n: int) -> Quote | Rejection:
         supply = self._supplies[n]

@@ -1,12 +1,11 @@
 """What the router knows of a request."""
 
-from dataclasses import dataclass
+import msgspec
 
 from clusters.spec import Task
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, gc=False):
     """Read from the request once. Nothing downstream looks into the body again."""
 
     model: str

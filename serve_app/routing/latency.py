@@ -18,6 +18,8 @@ BANDS = (0.25, 0.5, 0.75, 1.0)
 """Requests per slot that divide the bands in which prefill is measured."""
 WEIGHT = 0.2
 """Of the newest measurement in a moving average."""
+MIN_INTERVAL_S = 0.01
+"""Between two measurements of a place: more of them would say nothing new."""
 MAX_AGE_S = 60.0
 """An older measurement says nothing of the present."""
 
@@ -25,12 +27,13 @@ MAX_AGE_S = 60.0
 class _Pace:
     """Of one place."""
 
-    __slots__ = ("deviation_s", "measured_at", "rates", "seconds_per_token", "token_at")
+    __slots__ = ("deviation_s", "latest_at", "measured_at", "rates", "seconds_per_token", "token_at")
 
     def __init__(self) -> None:
         self.rates = [0.0] * (len(BANDS) + 1)
         """Seconds per prefill token, by band."""
         self.measured_at = [-math.inf] * (len(BANDS) + 1)
+        self.latest_at = -math.inf
         self.deviation_s = PRIOR_DEVIATION_S
         self.seconds_per_token = 0.0
         self.token_at = -math.inf
@@ -55,12 +58,18 @@ class Latency:
         self._paces: dict[Place, _Pace] = {}
         self._habits: dict[str, _Habits] = {}
 
+    def wants(self, site: str, model: str, now: float) -> bool:
+        """Whether another first token would say anything new."""
+        pace = self._paces.get((site, model))
+        return pace is None or now - pace.latest_at >= MIN_INTERVAL_S
+
     def first_token(
         self, site: str, model: str, seconds: float, uncached_tokens: int, load: float, now: float, beside_s: float = 0
     ) -> None:
         """A first token came after `seconds`, of which `beside_s` were expected to go into the round trip and the
         queue. `load` is that of the choice, in requests per slot."""
         pace = self._pace(site, model)
+        pace.latest_at = now
         tokens = OVERHEAD_TOKENS + uncached_tokens
         rate = max(seconds - beside_s, 0.1 * seconds) / tokens
         band = bisect_right(BANDS, load)

@@ -85,6 +85,8 @@ class FakeSite:
     """Paths of requests whose client went away before the end."""
     sent: int = 0
     """Bytes of replies that the network took."""
+    drained_at: float | None = None
+    """When its last streams are to leave, in seconds since the epoch; None: it does not drain."""
 
     def __post_init__(self) -> None:
         self._plan: deque[Reply] = deque()
@@ -118,6 +120,17 @@ class FakeSite:
     def stop(self) -> None:
         """As if every process of the site were killed."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+
+    def heal(self) -> None:
+        """As new: no plan, no memory, no peculiarity."""
+        self._plan.clear()
+        self.requests.clear()
+        self.aborted = queue.Queue()
+        self.sent = self.running = 0
+        self.readiness, self.token = "ready", "site-token"
+        self.otherwise = self.state_reply = self.drained_at = None
+        if not self._server.is_serving():
+            self.start()
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
@@ -159,6 +172,8 @@ class FakeSite:
             return error(401)
         if request.path == "/fleet/state":
             return self.state_reply or Reply(chunks=(json.dumps(self._state()).encode(),))
+        if request.path == "/fleet/drain":
+            return self._drain(request)
         self.requests.append(request)
         if self._plan:
             return self._plan.popleft()
@@ -187,7 +202,13 @@ class FakeSite:
             case End.HANG:
                 await asyncio.Event().wait()
 
+    def _drain(self, request: Received) -> Reply:
+        deadline_s = json.loads(request.body)["deadline_s"]
+        self.drained_at = None if deadline_s is None else time.time() + deadline_s
+        return Reply(chunks=(json.dumps(self._state()).encode(),))
+
     def _state(self) -> dict[str, Any]:
+        now = time.time()
         placement = {
             "release": "0" * 12,
             "readiness": self.readiness,
@@ -197,7 +218,12 @@ class FakeSite:
             "running": self.running,
             "waiting": 0,
         }
-        return {"site": self.name, "at": time.time(), "placements": [{"model": m, **placement} for m in self.models]}
+        return {
+            "site": self.name,
+            "at": now,
+            "drain_s": None if self.drained_at is None else max(0.0, self.drained_at - now),
+            "placements": [{"model": model, **placement} for model in self.models],
+        }
 
     def _answer(self, request: Received) -> Reply:
         fields = json.loads(request.body)

@@ -19,6 +19,11 @@ from tests.fakes.site import FakeSite
 from tests.serve_app.waiting import wait_for
 
 KEY = "sk-test-key"
+HTTP_CLIENT = openai.DefaultHttpxClient(verify=False)
+"""One for all: to read the system's certificates, which nothing here needs, takes longer than a test."""
+IMPATIENT: dict[str, Any] = {"first_byte_timeout_s": 1, "idle_timeout_s": 1, "continuation": {"stall_s": 1}}
+UNRESENTFUL: dict[str, Any] = {"health": {"consecutive_errors": 10**6, "success_rate": 0}, "retry_budget": 1}
+IN_ORDER: dict[str, Any] = {"policies": {"in_order": {"preset": "primary_standby", "order": ["east", "west", "north"]}}}
 
 
 def fleet_spec(sites: Sequence[FakeSite], max_body_bytes: int = 2**20, **routing: Any) -> FleetSpec:
@@ -74,7 +79,8 @@ class Endpoint:
 
     def client(self, **options: Any) -> openai.OpenAI:
         """OpenAI's own client, which leaves all retrying to the gateway."""
-        return openai.OpenAI(**{"base_url": f"{self.url}/v1", "api_key": KEY, "max_retries": 0, **options})
+        settings = {"base_url": f"{self.url}/v1", "api_key": KEY, "max_retries": 0, "http_client": HTTP_CLIENT}
+        return openai.OpenAI(**{**settings, **options})
 
 
 @contextmanager
@@ -94,15 +100,33 @@ def serving(spec: FleetSpec, secrets: Mapping[str, str] | None = None) -> Iterat
             thread.join()
 
 
-@pytest.fixture
-def sites() -> Iterator[list[FakeSite]]:
+@pytest.fixture(scope="session", autouse=True)
+def connections() -> Iterator[None]:
+    yield
+    HTTP_CLIENT.close()
+
+
+@pytest.fixture(scope="module")
+def three_sites() -> Iterator[list[FakeSite]]:
     with ExitStack() as stack:
         yield [stack.enter_context(FakeSite(name)) for name in ("east", "west", "north")]
 
 
+@pytest.fixture
+def sites(three_sites: list[FakeSite]) -> Iterator[list[FakeSite]]:
+    yield three_sites
+    for site in three_sites:
+        site.heal()
+
+
+@pytest.fixture(scope="module")
+def gateway(three_sites: list[FakeSite]) -> Iterator[Endpoint]:
+    """Impatient; tests share it, so it holds no failure against a site and always has a retry left."""
+    with serving(fleet_spec(three_sites, **IMPATIENT, **UNRESENTFUL, **IN_ORDER)) as running:
+        yield running
+
+
 @pytest.fixture(params=["client port", "Serve's route"])
-def endpoint(sites: list[FakeSite], request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+def endpoint(sites: list[FakeSite], gateway: Endpoint, request: pytest.FixtureRequest) -> Endpoint:
     """By each door."""
-    impatient: dict[str, Any] = {"first_byte_timeout_s": 2, "idle_timeout_s": 2, "continuation": {"stall_s": 2}}
-    with serving(fleet_spec(sites, **impatient)) as running:
-        yield running if request.param == "client port" else replace(running, port=running.serve_port)
+    return gateway if request.param == "client port" else replace(gateway, port=gateway.serve_port)

@@ -7,12 +7,13 @@ from typing import Any
 import openai
 import pytest
 
-from tests.fakes.site import FakeSite
+from tests.fakes.site import FakeSite, error
 from tests.serve_app.conftest import KEY, Endpoint, fleet_spec, serving
 from tests.serve_app.waiting import wait_for
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
 WITH_KEY = {"authorization": f"Bearer {KEY}"}
+EVERYONE_WELL = {"healthy": True, "sites": {"east": True, "west": True, "north": True}}
 
 
 def request(
@@ -88,8 +89,9 @@ def test_an_unknown_site(endpoint: Endpoint) -> None:
         (b"[]", None),
         (b"\xff\xfe\x00", None),
         (b"[" * 100_000, None),
-        (b"{}", "messages"),
-        (b'{"messages": "x", "model": "chat"}', "messages"),
+        (b"{}", "model"),
+        (b'{"model": "chat"}', "messages"),
+        (b'{"model": "chat", "messages": "x"}', "messages"),
         (b'{"messages": []}', "model"),
         (b'{"messages": [], "model": 1}', "model"),
         (b'{"messages": [], "model": "chat", "stream": "yes"}', "stream"),
@@ -122,16 +124,15 @@ def test_unknown_routes_and_methods(endpoint: Endpoint) -> None:
 
 
 def test_health_follows_the_sites(sites: list[FakeSite]) -> None:
-    with serving(fleet_spec(sites, state_max_age_s=2)) as endpoint:
-        status, _, body = request(endpoint, "GET", "/healthz", headers={})
-        assert (status, body) == (200, {"healthy": True, "sites": {"east": True, "west": True, "north": True}})
+    with serving(fleet_spec(sites, state_max_age_s=1)) as endpoint:
+        wait_for(lambda: request(endpoint, "GET", "/healthz", headers={})[::2] == (200, EVERYONE_WELL))
         for site in sites:
-            site.stop()
+            site.state_reply = error(500)
         wait_for(lambda: request(endpoint, "GET", "/healthz", headers={})[0] == 503)
 
 
 def test_sites_say_why(sites: list[FakeSite]) -> None:
-    with serving(fleet_spec(sites, state_max_age_s=2)) as endpoint:
+    with serving(fleet_spec(sites, state_max_age_s=1)) as endpoint:
         sites[1].token = "another"
         wait_for(lambda: not request(endpoint, "GET", "/fleet/sites")[2][1]["healthy"])
         east, west, _ = request(endpoint, "GET", "/fleet/sites")[2]
@@ -141,12 +142,12 @@ def test_sites_say_why(sites: list[FakeSite]) -> None:
     assert west["reason"].endswith("its state answers with status 401")
 
 
-def test_metrics(endpoint: Endpoint) -> None:
-    endpoint.client().chat.completions.create(
-        model="chat", messages=HELLO, extra_headers={"x-rayfleet-site-only": "west"}
-    )
-    wait_for(lambda: b"rayfleet_site_healthy" in request(endpoint, "GET", "/metrics")[2])
-    text = request(endpoint, "GET", "/metrics")[2].decode()
+def test_metrics(sites: list[FakeSite]) -> None:
+    with serving(fleet_spec(sites)) as endpoint:
+        west_only = {"x-rayfleet-site-only": "west"}
+        endpoint.client().chat.completions.create(model="chat", messages=HELLO, extra_headers=west_only)
+        wait_for(lambda: b'rayfleet_site_healthy{site="east"} 1.0' in request(endpoint, "GET", "/metrics")[2])
+        text = request(endpoint, "GET", "/metrics")[2].decode()
     assert 'rayfleet_requests_total{model="chat",outcome="ok",site="west"} 1.0' in text
     assert 'rayfleet_first_byte_seconds_count{model="chat",site="west"} 1.0' in text
-    assert 'rayfleet_site_healthy{site="east"} 1.0' in text
+    assert 'rayfleet_site_healthy{site="west"} 1.0' in text

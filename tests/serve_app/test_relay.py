@@ -5,6 +5,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -15,6 +16,7 @@ from tests.serve_app.conftest import KEY, Endpoint, fleet_spec, serving
 from tests.serve_app.waiting import wait_for
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
+TOOLS: Any = [{"type": "function", "function": {"name": "look_up", "parameters": {}}}]
 
 
 def ask(endpoint: Endpoint, **fields: Any) -> Any:
@@ -146,32 +148,47 @@ def test_a_request_may_be_pinned_to_a_site(endpoint: Endpoint, name: str) -> Non
         *(pytest.param(error(status), id=str(status)) for status in (401, 404, 429, 500, 502, 503, 504)),
         pytest.param(Reply(302, (("location", "http://127.0.0.1:1/"),)), id="redirect"),
         pytest.param(RESET, id="reset"),
-        pytest.param(HANG, id="no head"),
-        pytest.param(Reply(200, (SSE,), (), End.HANG), id="head only"),
         pytest.param(Reply(200, (SSE,), (), End.CUT), id="cut after the head"),
         pytest.param(Reply(200), id="empty"),
+        pytest.param(Reply(200, chunks=(b'{"choices": [',), end=End.CUT), id="half an answer"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_trouble_before_the_first_byte_goes_elsewhere(
     endpoint: Endpoint, sites: list[FakeSite], trouble: Reply, stream: bool
 ) -> None:
-    sites[0].otherwise = sites[1].otherwise = trouble
-    sites[2].running = 8  # the last to be asked
-    wait_for(lambda: b'"running":8' in get(endpoint, "/fleet/sites")[1])
-    status, headers, body = post(endpoint, chat_body(stream=stream))
-    assert (status, headers["x-rayfleet-site"], headers["x-rayfleet-attempts"]) == (200, "north", "3")
-    assert b"north" in body
-    assert "rayfleet_failed_attempts_total" in metrics(endpoint)
+    sites[0].otherwise = trouble
+    assert_answered_by_the_second(endpoint, stream)
+
+
+@pytest.mark.parametrize(
+    "silence", [pytest.param(HANG, id="no head"), pytest.param(Reply(200, (SSE,), (), End.HANG), id="head only")]
+)
+def test_silence_before_the_first_byte_goes_elsewhere(
+    endpoint: Endpoint, sites: list[FakeSite], silence: Reply
+) -> None:
+    sites[0].otherwise = silence
+    assert_answered_by_the_second(endpoint, stream=True)
+    assert sites[0].aborted.get(timeout=20)
+
+
+def assert_answered_by_the_second(endpoint: Endpoint, stream: bool) -> None:
+    status, headers, body = post(endpoint, chat_body(stream=stream), x_rayfleet_policy="in_order")
+    assert (status, headers["x-rayfleet-site"], headers["x-rayfleet-attempts"]) == (200, "west", "2")
+    assert b"west" in body
+    assert 'rayfleet_failed_attempts_total{reason="' in metrics(endpoint)
 
 
 def test_a_site_that_is_gone_costs_no_request_and_takes_traffic_when_it_is_back(
     endpoint: Endpoint, sites: list[FakeSite]
 ) -> None:
+    def who_answers() -> str:
+        return str(ask(endpoint, extra_headers={"x-rayfleet-policy": "least_loaded"}).headers["x-rayfleet-site"])
+
     sites[0].stop()
-    assert {ask(endpoint).headers["x-rayfleet-site"] for _ in range(20)} == {"west", "north"}
+    assert {who_answers() for _ in range(20)} == {"west", "north"}
     sites[0].start()
-    wait_for(lambda: ask(endpoint).headers["x-rayfleet-site"] == "east")
+    wait_for(lambda: who_answers() == "east")
 
 
 def test_attempts_are_bounded(sites: list[FakeSite]) -> None:
@@ -183,10 +200,10 @@ def test_attempts_are_bounded(sites: list[FakeSite]) -> None:
     assert sum(len(site.requests) for site in sites) == 2
 
 
-def test_when_none_does_better_the_engine_is_quoted(endpoint: Endpoint, sites: list[FakeSite]) -> None:
+def test_when_none_does_better_the_engine_is_quoted(sites: list[FakeSite]) -> None:
     for site in sites:
         site.otherwise = error(429, ("retry-after", "7"))
-    with pytest.raises(openai.RateLimitError, match="engine says 429") as caught:
+    with serving(fleet_spec(sites)) as endpoint, pytest.raises(openai.RateLimitError, match="says 429") as caught:
         ask(endpoint)
     assert caught.value.response.headers["retry-after"] == "7"
     assert caught.value.response.headers["x-rayfleet-attempts"] == "3"
@@ -236,12 +253,22 @@ def test_no_site_serves_the_model_now(endpoint: Endpoint) -> None:
 # After the first byte
 
 
-def test_a_cut_stream_ends_with_an_error_and_without_done(endpoint: Endpoint, sites: list[FakeSite]) -> None:
+def test_a_cut_stream_goes_on_elsewhere(endpoint: Endpoint, sites: list[FakeSite]) -> None:
+    sites[0].otherwise = events("one ", "two ", done=False, end=End.CUT)
+    stream = endpoint.client().chat.completions.create(
+        model="chat", messages=HELLO, stream=True, extra_headers={"x-rayfleet-policy": "in_order"}
+    )
+    assert [chunk.choices[0].delta.content for chunk in stream] == ["one ", "two ", "hello", "from", "west"]
+
+
+def test_a_cut_stream_that_cannot_go_on_ends_with_an_error_and_without_done(
+    endpoint: Endpoint, sites: list[FakeSite]
+) -> None:
     for site in sites:
         site.otherwise = events("one ", "two ", done=False, end=End.CUT)
     words: list[str | None] = []
-    stream = endpoint.client().chat.completions.create(model="chat", messages=HELLO, stream=True)
-    with pytest.raises(openai.APIError, match="cut off"):
+    stream = endpoint.client().chat.completions.create(model="chat", messages=HELLO, stream=True, tools=TOOLS)
+    with pytest.raises(openai.APIError, match=r"cut off .* it may call tools"):
         words.extend(chunk.choices[0].delta.content for chunk in stream)
     assert words == ["one ", "two "]
 
@@ -256,34 +283,43 @@ def test_a_cut_stream_ends_with_an_error_and_without_done(endpoint: Endpoint, si
         pytest.param(Reply(200, (SSE,), (b'data: {"a":1}\n\n', b'data: {"ha'), End.CUT), id="cut in an event"),
     ],
 )
-def test_a_cut_stream_is_broken_off(endpoint: Endpoint, sites: list[FakeSite], reply: Reply) -> None:
+def test_a_cut_stream_that_cannot_go_on_is_broken_off(endpoint: Endpoint, sites: list[FakeSite], reply: Reply) -> None:
     for site in sites:
         site.otherwise = reply
     with pytest.raises(http.client.IncompleteRead) as caught:
-        post(endpoint, chat_body(stream=True))
+        post(endpoint, chat_body(stream=True, tools=TOOLS))
     *_, last, end = caught.value.partial.split(b"\n\n")
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "upstream_failed"
     assert end == b""
-    assert 'outcome="cut"' in metrics(endpoint)
 
 
-def test_a_cut_body_is_broken_off(endpoint: Endpoint, sites: list[FakeSite]) -> None:
+def test_a_body_that_every_site_cuts_is_an_error(endpoint: Endpoint, sites: list[FakeSite]) -> None:
     for site in sites:
         site.otherwise = Reply(chunks=(b'{"choices": [',), end=End.CUT)
+    with pytest.raises(openai.InternalServerError, match="connection lost") as caught:
+        ask(endpoint)
+    assert (caught.value.status_code, caught.value.code) == (502, "upstream_failed")
+
+
+def test_a_cut_body_of_which_the_client_has_a_part_is_broken_off(endpoint: Endpoint, sites: list[FakeSite]) -> None:
+    for site in sites:
+        site.otherwise = Reply(chunks=(b'{"choices": ["' + b"x" * 2**19,), end=End.CUT)
     with pytest.raises(http.client.IncompleteRead):
         post(endpoint, chat_body())
     with pytest.raises(openai.APIConnectionError):
         ask(endpoint)
+    assert sum(len(site.requests) for site in sites) == 2
 
 
 # The client
 
 
-def test_a_client_that_leaves_a_stream_stops_the_site(endpoint: Endpoint, sites: list[FakeSite]) -> None:
-    for site in sites:
-        site.otherwise = events("one", done=False, end=End.HANG)
+@pytest.mark.parametrize("door", ["client port", "Serve's route"])
+def test_a_client_that_leaves_a_stream_stops_the_site(sites: list[FakeSite], door: str) -> None:
+    sites[1].otherwise = events("one", done=False, end=End.HANG)
     with serving(fleet_spec(sites)) as patient:
-        stream = patient.client().chat.completions.create(
+        by_door = patient if door == "client port" else replace(patient, port=patient.serve_port)
+        stream = by_door.client().chat.completions.create(
             model="chat", messages=HELLO, stream=True, extra_headers={"x-rayfleet-site-only": "west"}
         )
         next(iter(stream))
@@ -322,13 +358,3 @@ def test_a_client_that_does_not_read_slows_only_its_site(sites: list[FakeSite]) 
         stuck_at = sites[1].sent
         assert stuck_at < 2**25, "half of the flood: what the gateway has not passed on, it must not have read"
     assert sites[1].aborted.get(timeout=20)
-
-
-def get(endpoint: Endpoint, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=30)
-    try:
-        connection.request("GET", path, headers={"authorization": f"Bearer {KEY}"})
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()

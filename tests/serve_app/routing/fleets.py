@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from clusters.spec import (
     FleetSpec,
     HealthSpec,
@@ -34,6 +36,7 @@ from serve_app.routing.facts import Facts
 NOW = 1000.0
 RELEASE = "0123456789ab"
 FACTS = Facts("m", Task.CHAT, stream=True, body_bytes=400, prompt_tokens=100)
+LEAST_LOADED = replace(FACTS, policy="least_loaded")
 HEAD = MachinesSpec(head="x")
 JURISDICTIONS = ("us", "eu", "ch")
 
@@ -161,6 +164,14 @@ class Desk:
 def desk(*names: str, routing: RoutingSpec | None = None) -> Desk:
     """Of equal sites, all free."""
     return Desk(fleet(*map(site, names), routing=routing), state(*map(observation, names)))
+
+
+def measure(at: Desk, *names: str, seconds: float = 0.03, tokens: int = 100) -> None:
+    """As many requests as it takes to know the places."""
+    for name in names:
+        for load in (0, 0.3, 0.6, 0.8, 1):
+            at.books.latency.first_token(name, "m", seconds, tokens, load, at.now)
+        at.books.latency.finished(name, "m", 256, 256 * 0.02, at.now)
 
 
 # Random ones. A plain generator from one seed is much faster than strategies, field by field.

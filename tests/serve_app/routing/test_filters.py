@@ -1,9 +1,9 @@
 """Why a place may not serve a request, and what that means when none remains."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from clusters.spec import HealthSpec, HoldSpec, ModelSpec, RoutingSpec, Task
 from clusters.state import Observation

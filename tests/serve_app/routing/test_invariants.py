@@ -1,11 +1,11 @@
 """What holds of every choice, over random fleets, requests and histories."""
 
 import random
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from clusters.spec import FleetSpec, Protocol, Task
 from clusters.state import FleetState

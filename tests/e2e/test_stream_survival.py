@@ -1,0 +1,111 @@
+"""Streams outlive the site that they began on: nothing is lost, repeated or changed."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+from rich.console import Console
+
+from clusters.launch import local as launch
+from clusters.launch.processes import find
+from serve_app.cli.local import bring_back
+from tests.e2e.conftest import Fleet
+from tests.e2e.streams import Stream, run_streams, under_way
+from tests.e2e.waiting import wait_for
+
+SITES = {"aws-us-east-1", "gcp-europe-west4", "onprem-zurich"}
+VICTIM = "gcp-europe-west4"
+STREAMS = 64
+
+
+@pytest.fixture(scope="module")
+def undisturbed(fleet: Fleet) -> list[Stream]:
+    streams = run_streams(fleet, STREAMS)
+    assert not [stream.error for stream in streams if stream.error]
+    return streams
+
+
+@pytest.fixture(autouse=True)
+def _all_healthy(fleet: Fleet) -> None:
+    assert wait_for(lambda: fleet.healthy() == SITES and not _ejected(fleet), 180)
+
+
+def test_greedy_streams_are_the_same_twice(fleet: Fleet, undisturbed: list[Stream]) -> None:
+    assert [stream.result for stream in run_streams(fleet, STREAMS)] == [stream.result for stream in undisturbed]
+
+
+def test_a_drained_site_ends_its_streams_elsewhere(fleet: Fleet, undisturbed: list[Stream]) -> None:
+    def drain(streams: list[Stream]) -> None:
+        assert wait_for(lambda: under_way(streams), 120)
+        _drain(fleet, 0.0)
+
+    before = _continuations(fleet)
+    try:
+        streams = run_streams(fleet, STREAMS, drain)
+    finally:
+        _drain(fleet, None)
+    assert [stream.result for stream in streams] == [stream.result for stream in undisturbed]
+    assert _continuations(fleet) > before
+
+
+@pytest.mark.parametrize("what", ["the engine", "the whole site"])
+def test_a_site_that_falls_silent_loses_no_stream(fleet: Fleet, undisturbed: list[Stream], what: str) -> None:
+    """Nothing is closed or reset: as with a paused process, or a network that drops everything."""
+
+    def stop(streams: list[Stream]) -> None:
+        assert wait_for(lambda: under_way(streams), 120)
+        with _stopped(_engines(fleet) if what == "the engine" else find(fleet.local.run.id, VICTIM)):
+            assert wait_for(lambda: all(stream.finish or stream.error for stream in streams), 240)
+
+    before = _continuations(fleet)
+    streams = run_streams(fleet, STREAMS, stop)
+    assert [stream.result for stream in streams] == [stream.result for stream in undisturbed]
+    assert _continuations(fleet) > before
+
+
+def test_a_killed_site_loses_no_stream(fleet: Fleet, undisturbed: list[Stream]) -> None:
+    def kill(streams: list[Stream]) -> None:
+        assert wait_for(lambda: under_way(streams), 120)
+        assert launch.stop_cluster(fleet.local, VICTIM, grace_s=0) > 10
+
+    before = _continuations(fleet)
+    streams = run_streams(fleet, STREAMS, kill)
+    bring_back(fleet.local, VICTIM, Console())
+    assert [stream.result for stream in streams] == [stream.result for stream in undisturbed]
+    assert _continuations(fleet) > before
+
+
+def _drain(fleet: Fleet, deadline_s: float | None) -> None:
+    answer = fleet.http.post(f"/fleet/sites/{VICTIM}/drain", json={"deadline_s": deadline_s})
+    assert answer.status_code == 200, answer.text
+
+
+def _engines(fleet: Fleet) -> list[psutil.Process]:
+    engines = [one for one in find(fleet.local.run.id, VICTIM) if "EngineCore" in " ".join(one.cmdline())]
+    assert engines
+    return engines
+
+
+@contextmanager
+def _stopped(processes: list[psutil.Process]) -> Iterator[None]:
+    for process in processes:
+        os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            if process.is_running():
+                os.kill(process.pid, signal.SIGCONT)
+
+
+def _ejected(fleet: Fleet) -> list[str]:
+    return [site["site"] for site in fleet.http.get("/fleet/sites").json() if site["ejected"]]
+
+
+def _continuations(fleet: Fleet) -> float:
+    lines = fleet.http.get("/metrics").text.splitlines()
+    counted = [line for line in lines if line.startswith("rayfleet_continuations_total{") and 'outcome="ok"' in line]
+    return sum(float(line.rpartition(" ")[2]) for line in counted)
