@@ -81,6 +81,7 @@ class Admission:
             request_id=caller.request_id or f"{random.getrandbits(128):032x}",
             key=caller.key.name,
             continuable=continuable,
+            has_stops=fields.stop is not ABSENT,
             asks_ids=continuable and fields.return_token_ids is None,
         )
 

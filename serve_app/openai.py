@@ -62,6 +62,7 @@ class Body(msgspec.Struct, gc=False):
     max_tokens: Any = None
     max_completion_tokens: Any = None
     return_token_ids: Any = None
+    stop: msgspec.Raw = ABSENT
     # Those from here on are rare; one that is there makes a stream's continuation a matter to be looked at.
     n: msgspec.Raw = ABSENT
     best_of: msgspec.Raw = ABSENT

@@ -60,13 +60,13 @@ def _dollars(places: Sequence[Considered]) -> Table:
 
 
 def _seconds(places: Sequence[Considered]) -> Table:
-    terms = ("TTFT", "round trip", "queue", "prefill", "cached tokens", "slots in use", "market")
+    terms = ("TTFT", "round trip", "queue", "prefill", "cached tokens", "load", "market")
     table = _table("Seconds to the first token of one", "place", *terms)
     for place in places:
         seconds = (place.predicted_ttft_s, place.round_trip_s, place.queue_s, place.prefill_s)
-        slots = f"{place.load * place.slots:.0f} of {place.slots:g}"
+        load = f"{place.load * place.slots:.0f} for {place.slots:g} slots"
         market = "hosted" if place.hosted else str(place.market)
-        _add(table, place, (*(f"{each:.3f}" for each in seconds), str(place.cached_tokens), slots, market))
+        _add(table, place, (*(f"{each:.3f}" for each in seconds), str(place.cached_tokens), load, market))
     return table
 
 

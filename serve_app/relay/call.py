@@ -20,6 +20,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     """Its name."""
     continuable: bool
     """Whether its stream, if it is cut, may go on elsewhere: then what was delivered is kept."""
+    has_stops: bool
+    """Whether there are stop strings: an engine holds text back for them, so that the text must be kept, too."""
     asks_ids: bool
     """Whether engines are asked for token ids, which the client did not ask for: they are taken out again."""
 

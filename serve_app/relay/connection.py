@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_transport",
         "idle_since",
+        "on_body",
         "target",
     )
 
@@ -62,9 +63,10 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._transport: asyncio.Transport | None = None
         self._listener: Listener | None = None
-        self._parser = httptools.HttpResponseParser(self)
         self._headers: Headers = []
         self._body: list[bytes] = []
+        self.on_body = self._body.append  # the parser's shortest way
+        self._parser = httptools.HttpResponseParser(self)
         self._head_bytes = 0
         self._answered = 0
         self._headed = self._framed = self._complete = self._keep = self._paused = False
@@ -117,15 +119,20 @@ class Connection(asyncio.Protocol):
         if self._listener is None:
             self.close()  # nobody asked
             return
-        self._head_bytes += 0 if self._headed else len(data)
+        if not self._headed:
+            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._body.clear()
             self._break("a malformed answer")
             return
-        if self._body:
-            self._pass_body()
+        pieces = self._body
+        if pieces:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            if self._listener is not None:
+                self._listener.on_body(body)
         if self._complete:
             self._finish()
         elif not self._headed and self._head_bytes > MAX_HEAD_BYTES:
@@ -138,13 +145,6 @@ class Connection(asyncio.Protocol):
             self._finish()  # HTTP/1.0's way to end an answer
         else:
             self._lose("connection reset" if isinstance(error, ConnectionError) else "connection lost")
-
-    def _pass_body(self) -> None:
-        pieces = self._body
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        if self._listener is not None:
-            self._listener.on_body(body)
 
     def _finish(self) -> None:
         listener, self._listener = self._listener, None
@@ -188,9 +188,6 @@ class Connection(asyncio.Protocol):
             self._headed = True
             if self._listener is not None:
                 self._listener.on_head(status, self._headers)
-
-    def on_body(self, data: bytes) -> None:
-        self._body.append(data)
 
     def on_message_complete(self) -> None:
         if self._headed:

@@ -17,7 +17,7 @@ from serve_app.relay.sse import IDS, NO_IDS
 from serve_app.routing.choice import Choice
 
 if TYPE_CHECKING:
-    from serve_app.relay.delivery import Stream
+    from serve_app.relay.stream import Stream
     from serve_app.relay.exchange import Exchange
 
 MAX_ANSWER_BYTES = 2**22
@@ -47,7 +47,7 @@ class Continuation:
     def __init__(self, exchange: "Exchange", stream: "Stream", reason: str):
         self._exchange = exchange
         self._relay = exchange.relay
-        self._stream = stream
+        self.journal = stream.journal()
         self._reason = reason
         self._by_tokens = True
         self._failed = {stream.attempt.target: f"the stream was cut: {reason}"}
@@ -87,11 +87,11 @@ class Continuation:
     async def _go_on(self) -> str:
         """How it was done. Raises Refused."""
         fields = self._fields()
-        delivered = self._stream.journal.read()
-        if delivered.finish_reason is not None:
-            self._pass_on(Splice(self._exchange.call.route, fields, delivered).end())
-            return "end"
+        delivered = self.journal.read()
+        mode = "end"
         for _ in range(self._relay.routing.continuation.max_times):
+            if delivered.finish_reason is not None:
+                break
             mode = self._plan(fields, delivered).mode
             self._exchange.record.continuations += 1
             try:
@@ -102,7 +102,11 @@ class Continuation:
                 self._relay.telemetry.continued(mode, "broken")
             finally:
                 self._leave()
-        raise Refused("it was cut too often")
+        if delivered.finish_reason is None:
+            raise Refused("it was cut too often")
+        # Only the last events are lacking.
+        self._pass_on(Splice(self._exchange.call.route, fields, delivered).end())
+        return mode
 
     def _plan(self, fields: dict[str, Any], delivered: Delivered) -> Resume:
         """Raises Refused."""
@@ -124,18 +128,18 @@ class Continuation:
         if choice.probe:
             self._relay.books.health.probing(target, self._exchange.facts.model, self._relay.loop.time())
         try:
+            ids = delivered.ids[:]
             held = await self._settle(target, fields, delivered)
+            known = () if self._exchange.call.asks_ids else ids[len(delivered.ids) :]
             plan = self._plan(fields, delivered)
             reading = self._reading = await self._post(target, plan.route, plan.body)
             await self._check(reading)
             reading.timeout_s = self._relay.routing.continuation.stall_s
-            splice = Splice(self._exchange.call.route, fields, delivered, held)
-            while not splice.finished:
-                events = await reading.events()
-                if not events:
-                    raise Broken("it ended without its last event")
-                await self._open.wait()
-                self._pass_on(splice.feed(events))
+            splice = Splice(self._exchange.call.route, fields, delivered, held, known)
+            try:
+                await self._follow(reading, splice)
+            finally:
+                delivered.ids.extend(splice.known)
         except TakesNoIds:
             raise
         except (Broken, NoConnection, Unreadable) as error:
@@ -144,6 +148,15 @@ class Continuation:
             raise
         self._relay.books.health.succeeded(target, self._exchange.facts.model, self._relay.loop.time())
         self._exchange.record.site = target
+
+    async def _follow(self, reading: Reading, splice: Splice) -> None:
+        """Raises Broken and Unreadable."""
+        while not splice.finished:
+            events = await reading.events()
+            if not events:
+                raise Broken("it ended without its last event")
+            await self._open.wait()
+            self._pass_on(splice.feed(events))
 
     async def _check(self, reading: Reading) -> None:
         """Whether it goes on. Raises Broken where another site may do better, Refused where none would."""
@@ -214,7 +227,7 @@ class Continuation:
         return text
 
     def _pass_on(self, events: Any) -> None:
-        journal, sink = self._stream.journal, self._exchange.sink
+        journal, sink = self.journal, self._exchange.sink
         for event in events:
             journal.add(event)
             journal.read()

@@ -13,9 +13,10 @@ from serve_app.relay.attempt import Attempt, Failed, Quote
 from serve_app.relay.call import Call, asking_for_ids
 from serve_app.relay.connection import Headers
 from serve_app.relay.continuation import Continuation
-from serve_app.relay.delivery import Delivery, Stream, Whole, is_event_stream
+from serve_app.relay.delivery import Delivery, Whole, is_event_stream
 from serve_app.relay.headers import for_client, ours, request_head
 from serve_app.relay.sink import Sink
+from serve_app.relay.stream import Stream, StreamWithIds
 from serve_app.routing.choice import Choice
 from serve_app.routing.facts import Facts
 
@@ -144,11 +145,10 @@ class Exchange:
         self._attempts = []
         self._cancel_hedge()
         self.relay.first_byte(self, attempt)
-        kind = Stream if is_event_stream(attempt.headers) else Whole
-        self._delivery = kind(self, attempt)
+        delivery = self._delivery = self._kind_of(attempt)(self, attempt)
         if attempt.connection is not None:
-            attempt.connection.listen(self._delivery)
-        self._delivery.on_body(data)
+            attempt.connection.listen(delivery)
+        delivery.on_body(data)
 
     def failed(self, attempt: Attempt, failure: Failed) -> None:
         """Nothing of it reached the client."""
@@ -180,7 +180,20 @@ class Exchange:
         self._quote(attempt.target, Quote(attempt.status, attempt.headers, body))
         self.end(Outcome.REFUSED, attempt.status)
 
+    def _kind_of(self, attempt: Attempt) -> type[Whole | Stream]:
+        if not self.facts.stream or not is_event_stream(attempt.headers):
+            return Whole
+        own = self.relay.targets[attempt.target].hosted is None
+        return StreamWithIds if own and self.call.asks_ids and not self.call.has_stops else Stream
+
     # The deliveries' side
+
+    def tokens(self) -> tuple[int | None, int]:
+        """Of the prompt, if that is known, and of the answer, where no engine told."""
+        if self._continuation is not None:
+            delivered = self._continuation.journal.read()
+            return None if delivered.prompt_ids is None else len(delivered.prompt_ids), delivered.tokens
+        return self._delivery.tokens() if isinstance(self._delivery, Stream) else (None, 0)
 
     def answer_headers(self, attempt: Attempt) -> Headers:
         return for_client(attempt.headers) + self._own_headers(attempt.target)

@@ -63,8 +63,10 @@ class Delivered:
     exact: bool = True
     """Whether `ids` are all of the tokens."""
     pieces: list[str] = field(default_factory=list)
+    all_text: bool = True
+    """Whether `pieces` are all of it. Token ids alone may do."""
     events: int = 0
-    """Those with content: about as many as tokens."""
+    """All but the role's: about as many as tokens. Text may be held back from some."""
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
     usage_sent: bool = False
@@ -87,14 +89,14 @@ class Delivered:
 
 
 class Journal:
-    """Append-only."""
+    """Append-only. Everything is kept."""
 
     __slots__ = ("_blocks", "_delivered", "_size")
 
-    def __init__(self) -> None:
+    def __init__(self, delivered: Delivered | None = None):
         self._blocks: list[bytes] = []
         self._size = 0
-        self._delivered: Delivered | None = None
+        self._delivered = delivered
 
     def add(self, block: bytes) -> None:
         """Whole events, with token ids if the engine gave them."""
@@ -106,12 +108,17 @@ class Journal:
     def read(self) -> Delivered:
         """Everything so far."""
         delivered = self._delivered = self._delivered or Delivered()
-        for event in b"".join(self._blocks).split(b"\n\n"):
-            if event.startswith(b"data: {"):
-                _take(delivered, event[6:])
+        take_all(delivered, b"".join(self._blocks))
         self._blocks.clear()
         self._size = 0
         return delivered
+
+
+def take_all(delivered: Delivered, events: bytes) -> None:
+    """Read whole events."""
+    for event in events.split(b"\n\n"):
+        if event.startswith(b"data: {"):
+            _take(delivered, event[6:])
 
 
 def _take(delivered: Delivered, data: bytes) -> None:
@@ -146,7 +153,7 @@ def _take_choice(delivered: Delivered, choice: StreamChoice) -> None:
         delivered.settled = len(delivered.ids) if text else delivered.settled
     elif text or choice.finish_reason:
         delivered.exact = False
-    delivered.events += 1 if text else 0
+    delivered.events += delta is None or delta.role is None
     delivered.finish_reason = choice.finish_reason or delivered.finish_reason
     delivered.oddity = delivered.oddity or _oddity(choice)
 
@@ -162,3 +169,10 @@ def _oddity(choice: StreamChoice) -> str | None:
     if delta is not None and (delta.reasoning or delta.reasoning_content):
         return "reasoning"
     return "a refusal" if delta is not None and delta.refusal else None
+
+
+def has_content(events: bytes) -> bool:
+    """Whether any of them holds text, or an end, without its token ids."""
+    delivered = Delivered()
+    take_all(delivered, events)
+    return not delivered.exact

@@ -14,11 +14,12 @@ from serve_app.metering.usage import Usage, last_usage
 from serve_app.relay.attempt import Attempt, Failed
 from serve_app.relay.budget import Budget
 from serve_app.relay.call import Call
-from serve_app.relay.delivery import Delivery, Stream, Whole
+from serve_app.relay.delivery import Delivery, Whole
 from serve_app.relay.exchange import Exchange
 from serve_app.relay.holding import Holding
 from serve_app.relay.pool import Pool
 from serve_app.relay.sink import Sink
+from serve_app.relay.stream import Stream
 from serve_app.relay.targets import Target
 from serve_app.routing.books import Books
 from serve_app.routing.choice import Choice, Router
@@ -234,16 +235,11 @@ def _tags(spec: FleetSpec) -> dict[tuple[str, str], Tags]:
 def _usage(exchange: Exchange, delivery: Delivery) -> Usage:
     """What the engine counted, else what came, else an estimate."""
     estimate = exchange.facts.prompt_tokens
-    if isinstance(delivery, Stream):
-        if not exchange.record.continuations and delivery.usage_block:
-            told = last_usage(delivery.usage_block[-USAGE_BYTES:])
-            if told is not None:
-                return told
-        if exchange.call.continuable:
-            delivered = delivery.journal.read()
-            prompt = delivered.prompt_ids
-            return Usage(len(prompt) if prompt is not None else estimate, delivered.tokens, 0)
-        return Usage(estimate, max(0, delivery.events - 1), 0)
     if isinstance(delivery, Whole):
         return last_usage(delivery.body[-USAGE_BYTES:]) or Usage(estimate, 0, 0)
-    return Usage(estimate, 0, 0)
+    if isinstance(delivery, Stream) and delivery.usage_block and not exchange.record.continuations:
+        told = last_usage(delivery.usage_block[-USAGE_BYTES:])
+        if told is not None:
+            return told
+    prompt, answer = exchange.tokens()
+    return Usage(estimate if prompt is None else prompt, answer, 0)

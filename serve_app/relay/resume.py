@@ -116,6 +116,8 @@ def _by_tokens(route: str, fields: Fields, delivered: Delivered, max_model_len: 
 
 
 def _by_text(route: str, fields: Fields, delivered: Delivered) -> Resume | str:
+    if not delivered.all_text:
+        return "its text was not kept, and its token ids can't be used"
     limit = _limit(route, fields, 0)
     left: dict[str, Any] = {}
     if limit:

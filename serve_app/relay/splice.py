@@ -9,6 +9,10 @@ from serve_app.relay.resume import CHAT
 from serve_app.relay.sse import DONE
 
 
+MOST_OF_A_STOP = 1024
+"""Characters of the delivered text in which a stop string may begin."""
+
+
 class Unreadable(Exception):
     """The resumed stream is not what it should be."""
 
@@ -16,7 +20,10 @@ class Unreadable(Exception):
 class Splice:
     """Same id, same model, one usage. Text that ends in a stop string over the seam is cut there."""
 
-    def __init__(self, route: str, fields: Mapping[str, Any], delivered: Delivered, held: str = ""):
+    def __init__(
+        self, route: str, fields: Mapping[str, Any], delivered: Delivered, held: str = "", known: Sequence[int] = ()
+    ):
+        """`held` is text at the seam that the client lacks, `known` are ids behind it that the client has."""
         self._chat = route == CHAT
         options = fields.get("stream_options") or {}
         self._usage = bool(options.get("include_usage"))
@@ -26,7 +33,12 @@ class Splice:
         self._delivered = delivered
         self._had = delivered.tokens
         self._prompt = len(delivered.prompt_ids or ())
-        self._held = held
+        # Where a stop string is shown with the rest, its beginning may have been delivered.
+        shown = delivered.text[-MOST_OF_A_STOP:] if self._stop_stays and self._stops else ""
+        self._seam = shown + held
+        self._shown = len(shown)
+        self._beyond = ""
+        self.known = list(known)
         self.finished = False
 
     def feed(self, events: bytes) -> Iterator[bytes]:
@@ -53,8 +65,9 @@ class Splice:
         text = (delta.get("content") if "delta" in choice else choice.get("text")) or ""
         ids = choice.get("token_ids")
         finish = choice.get("finish_reason")
-        if not text and not ids and finish is None:
-            return  # the role, which the client has
+        if not text and finish is None and delta.get("role"):
+            return  # the client has it
+        ids = self._unknown(ids)
         text, stop = self._over_the_seam(text, finish is not None)
         if stop is not None:
             finish = "stop"
@@ -64,20 +77,27 @@ class Splice:
 
     def _over_the_seam(self, text: str, last: bool) -> tuple[str, str | None]:
         """What was held back at the seam goes before the text, as soon as no stop string can begin in it."""
-        if not self._held:
+        if not self._seam:
             return text, None
-        text = self._held + text
+        self._beyond += text
+        whole = self._seam + self._beyond
         for stop in self._stops:
-            at = text.find(stop)
-            if 0 <= at < len(self._held):
-                self._held = ""
-                return text[: at + (len(stop) if self._stop_stays else 0)], stop
-        longest = max(map(len, self._stops), default=0)
-        if last or len(text) - len(self._held) >= longest - 1:
-            self._held = ""
-            return text, None
-        self._held = text
-        return "", None
+            at = whole.find(stop)
+            if 0 <= at < len(self._seam):
+                return whole[self._shown : at + (len(stop) if self._stop_stays else 0)], stop
+        if not last and len(self._beyond) < max(map(len, self._stops), default=1) - 1:
+            return "", None
+        self._seam = ""
+        return whole[self._shown :], None
+
+    def _unknown(self, ids: Sequence[int] | None) -> Sequence[int] | None:
+        """Those that the client lacks. Raises Unreadable where others came in the place of those that it has."""
+        while ids and self.known:
+            if ids[0] != self.known[0]:
+                raise Unreadable("it went on differently within a character")
+            self._delivered.ids.append(self.known.pop(0))
+            ids = ids[1:]
+        return ids
 
     def _written(self, text: str, ids: Sequence[int] | None, finish: str | None, stop_reason: Any) -> bytes:
         choice: dict[str, Any] = {"index": 0}

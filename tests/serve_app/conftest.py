@@ -15,6 +15,7 @@ import uvicorn
 from clusters.launch.processes import free_port
 from clusters.spec import FleetSpec
 from serve_app.gateway import Gateway
+from tests.fakes.engine.handle import Engine
 from tests.fakes.site import FakeSite
 from tests.serve_app.waiting import wait_for
 
@@ -26,7 +27,7 @@ UNRESENTFUL: dict[str, Any] = {"health": {"consecutive_errors": 10**6, "success_
 IN_ORDER: dict[str, Any] = {"policies": {"in_order": {"preset": "primary_standby", "order": ["east", "west", "north"]}}}
 
 
-def fleet_spec(sites: Sequence[FakeSite], max_body_bytes: int = 2**20, **routing: Any) -> FleetSpec:
+def fleet_spec(sites: Sequence[FakeSite | Engine], max_body_bytes: int = 2**20, **routing: Any) -> FleetSpec:
     """A fleet of these sites: `chat` and `embed` everywhere, and `lonely`, which no site reports."""
     models = {"chat": ["chat", "completions"], "embed": ["embeddings"], "lonely": ["chat"]}
     pool = {"name": "pool", "instance_type": "x", "gpus": 1, "usd_per_hour": 1}
@@ -117,6 +118,20 @@ def sites(three_sites: list[FakeSite]) -> Iterator[list[FakeSite]]:
     yield three_sites
     for site in three_sites:
         site.heal()
+
+
+@pytest.fixture(scope="module")
+def three_engines() -> Iterator[list[Engine]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(Engine(name)) for name in ("east", "west", "north")]
+
+
+@pytest.fixture
+def engines(three_engines: list[Engine]) -> Iterator[list[Engine]]:
+    """Sites that count tokens, each in a process of its own."""
+    yield three_engines
+    for engine in three_engines:
+        engine.heal()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from clusters.launch.processes import free_port
@@ -92,7 +93,7 @@ def test_explain_shows_every_place_with_its_terms_or_with_what_speaks_against_it
     for site in ("east", "north"):
         dollars, seconds = [line for line in lines if f" {site} " in line and "by the policy" not in line]
         assert dollars.count("→") == seconds.count("→") == (f"{site}, by the policy" in ran.out)
-        assert "0 of 8" in seconds
+        assert "0 for 8 slots" in seconds
     (rejected,) = [line for line in lines if "west" in line]
     assert "chat is starting" in rejected
 
@@ -230,14 +231,13 @@ def test_a_site_that_cannot_be_told_to_drain_is_named(
 def test_status_shows_what_is_ejected_and_what_comes_back(sites: list[FakeSite], rayfleet: Rayfleet) -> None:
     health = {"consecutive_errors": 1, "ejection_s": 2, "ramp_s": 600}
     with serving(fleet_spec(sites, health=health)) as endpoint:
-        ask = endpoint.client().chat.completions.create
         sites[1].plan(RESET)
-        wait_for(lambda: ask(model="chat", messages=HELLO) and not sites[1]._plan)
-        shown = rayfleet("status", at=endpoint).out
-        assert any("0%: ejected" in line or "0%: a probe" in line for line in shown.splitlines()), shown
-        wait_for(
-            lambda: ask(model="chat", messages=HELLO) and status_of(endpoint, "west", rayfleet)["shares"]["chat"] < 1
-        )
+        at_west = {"x-rayfleet-site-only": "west"}
+        with pytest.raises(openai.APIStatusError):
+            endpoint.client().chat.completions.create(model="chat", messages=HELLO, extra_headers=at_west)
+        assert "0%: ejected" in rayfleet("status", at=endpoint).out
+        wait_for(lambda: not status_of(endpoint, "west", rayfleet)["ejected"])
+        endpoint.client().chat.completions.create(model="chat", messages=HELLO, extra_headers=at_west)
         assert "10%" in rayfleet("status", at=endpoint).out
 
 

@@ -1,0 +1,111 @@
+"""The docs tell of every setting with its default, every preset, metric, record field, outcome, header and command."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+from clusters import spec
+from serve_app.cli import commands
+from serve_app.metering.metrics import METRICS, Metric
+from serve_app.metering.record import Outcome, Record
+from serve_app.openai import ROUTES
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text() for page in PAGES)
+CODE = " ".join(re.findall(r"```.*?```|`[^`\n]+`", TEXT, re.DOTALL))
+ROWS = [[cell.strip() for cell in row.split("|")[1:-1]] for row in TEXT.splitlines() if row.startswith("| ")]
+
+SETTINGS: dict[type[BaseModel], str] = {
+    spec.RoutingSpec: "routing.",
+    spec.HealthSpec: "health.",
+    spec.HedgeSpec: "hedge.",
+    spec.HoldSpec: "hold.",
+    spec.ContinuationSpec: "continuation.",
+    spec.PolicySpec: "",
+    spec.KeySpec: "",
+    spec.HostedSpec: "",
+    spec.HostedModelSpec: "",
+    spec.IngressSpec: "",
+}
+"""How a table of the docs names the fields of each."""
+
+
+def settings() -> Iterator[tuple[str, str]]:
+    """Name and default, as the docs write them. Parts that have a table of their own are not among them."""
+    for kind, prefix in SETTINGS.items():
+        for name, field in kind.model_fields.items():
+            if not isinstance(field.default, BaseModel):
+                default = "required" if field.is_required() else written(field.get_default(call_default_factory=True))
+                yield prefix + name, default
+
+
+def written(default: Any) -> str:
+    match default:
+        case bool():
+            return str(default).lower()
+        case int() | float():
+            return f"{default:.15g}"
+        case None | () | {}:
+            return "–"
+    return str(default)
+
+
+@pytest.mark.parametrize(("name", "default"), sorted(set(settings())))
+def test_every_setting_is_told_with_its_default(name: str, default: str) -> None:
+    told = [row[1] for row in ROWS if row[0] == f"`{name}`" and len(row) == 3]
+    assert default in told, f"the docs say {told or 'nothing'} of {name}, and its default is {default}"
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_every_metric_is_told_with_its_type_and_labels(metric: Metric) -> None:
+    labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
+    assert [f"`{metric.name}`", metric.kind.value, labels] in [row[:3] for row in ROWS]
+
+
+@pytest.mark.parametrize("preset", spec.Preset)
+def test_every_preset_is_told(preset: spec.Preset) -> None:
+    assert any(row[0] == f"`{preset}`" for row in ROWS)
+
+
+@pytest.mark.parametrize("name", [*Record.__struct_fields__, *Outcome])
+def test_every_field_and_outcome_of_a_record_is_told(name: str) -> None:
+    assert any(f"`{name}`" in row[0] for row in ROWS)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_route_is_told(route: str) -> None:
+    assert any(f"`{route}`" in row[0] for row in ROWS)
+
+
+def test_every_header_of_ours_is_told_and_no_other() -> None:
+    sources = "\n".join(path.read_text() for path in (ROOT / "serve_app").rglob("*.py"))
+    headers = re.compile(r"\bx-rayfleet-[a-z-]*[a-z]")
+    assert set(headers.findall(sources)) == set(headers.findall(TEXT))
+
+
+def test_every_command_is_told_and_no_other() -> None:
+    root = typer.main.get_command(commands)
+    known = set(getattr(root, "commands", {}))
+    told = set(re.findall(r"\brayfleet ([a-z]+)\b", CODE))
+    assert known == told & known
+    assert told <= known
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_links_to_headings_lead_somewhere() -> None:
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+            headings = re.findall(r"^#+ (.+)$", (page.parent / target if target else page).read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in anchors, f"{page.name} links to {target}#{anchor}"
