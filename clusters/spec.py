@@ -326,7 +326,9 @@ class IngressSpec(Spec):
     machines: MachinesSpec
     port: int = Field(8000, ge=1, le=65535, description="clients' port, which the replicas own themselves")
     serve_port: int = Field(8001, ge=1, le=65535, description="port of Ray Serve's own HTTP route to the same code")
-    replicas: int = Field(1, ge=1, le=64)
+    replicas: int = Field(1, ge=1, le=64, description="fewest, where there is a max_replicas")
+    max_replicas: int | None = Field(None, ge=1, le=64, description="unset means that their number is fixed")
+    requests_per_replica: float = Field(2000, gt=0, description="open requests that one replica should have")
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="larger request bodies are answered with 413")
     drain_s: float = Field(120, gt=0, description="seconds that running answers get when a replica is replaced")
     request_log: str | None = Field(None, description="directory of the request log; unset means none")

@@ -135,7 +135,7 @@ class Gateway:
         for (site, model), count in self._books.leases.open().items():
             self._telemetry.set_leases(model, site, count)
             self._telemetry.set_ejected(model, site, self._books.health.verdict(site, model, now).ejected is not None)
-        self._telemetry.set_held(len(self.relay.holding))
+        self._telemetry.set_held(self.relay.holding.size)
         self._telemetry.set_connections(len(self._door.connections))
         if self._log is not None:
             self._telemetry.log_dropped(self._log.flush())

@@ -7,7 +7,8 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
-from clusters.spec import FleetSpec, Spec
+from autoscaling.ray_policy import DEPTH_METRIC
+from clusters.spec import AutoscalingSpec, FleetSpec, IngressSpec, Spec
 from serve_app.gateway import Gateway
 from serve_app.ray_metrics import RayMetrics
 from serve_app.relay.targets import secrets
@@ -46,13 +47,16 @@ class Ingress:
     def check_health(self) -> None:
         self._gateway.check()
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        return {DEPTH_METRIC: len(self._gateway.relay.open)}
+
 
 def build(args: dict[str, Any]) -> Application:
     """The ingress of one fleet. Its spec travels as plain data, and every replica builds its own gateway."""
     parsed = IngressArgs.model_validate(args)
     deployment = serve.deployment(
         name="Ingress",
-        num_replicas=parsed.fleet.ingress.replicas,
+        **_replicas(parsed.fleet.ingress),
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         # A new replica takes over the client port before an old one leaves.
         max_surge_percent=100,
@@ -60,3 +64,30 @@ def build(args: dict[str, Any]) -> Application:
         ray_actor_options={"runtime_env": {"env_vars": REPLICA_ENV}},
     )(serve.ingress()(Ingress))
     return deployment.bind(parsed)
+
+
+def _replicas(ingress: IngressSpec) -> dict[str, Any]:
+    """A fixed number, or bounds: then open requests decide, by the policy that engines are scaled with."""
+    if ingress.max_replicas is None:
+        return {"num_replicas": ingress.replicas}
+    scaling = AutoscalingSpec(
+        min_replicas=ingress.replicas,
+        max_replicas=ingress.max_replicas,
+        target_queue_depth=ingress.requests_per_replica,
+    )
+    return {
+        "autoscaling_config": {
+            "min_replicas": scaling.min_replicas,
+            "initial_replicas": scaling.min_replicas,
+            "max_replicas": scaling.max_replicas,
+            "metrics_interval_s": 1,
+            "look_back_period_s": scaling.window_s,
+            # Ours is damping enough.
+            "upscale_delay_s": 0,
+            "downscale_delay_s": 0,
+            "policy": {
+                "policy_function": "autoscaling.ray_policy:QueueDepthPolicy",
+                "policy_kwargs": scaling.model_dump(),
+            },
+        }
+    }

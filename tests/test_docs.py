@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from pydantic import BaseModel
 
 from clusters import spec
+from serve_app import errors
 from serve_app.cli import commands
 from serve_app.metering.metrics import METRICS, Metric
 from serve_app.metering.record import Outcome, Record
@@ -81,6 +83,19 @@ def test_every_field_and_outcome_of_a_record_is_told(name: str) -> None:
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_route_is_told(route: str) -> None:
     assert any(f"`{route}`" in row[0] for row in ROWS)
+
+
+ERRORS = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.ApiError)]
+
+
+@pytest.mark.parametrize("error", [each for each in ERRORS if each.code], ids=lambda error: error.__name__)
+def test_every_error_is_told_with_its_status(error: type[errors.ApiError]) -> None:
+    assert any(str(error.status) in row[0] and f"`{error.code}`" in row[1] for row in ROWS)
+
+
+def test_every_example_of_routing_is_valid() -> None:
+    examples = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)]
+    assert [spec.RoutingSpec.model_validate(example["routing"]) for example in examples if "routing" in example]
 
 
 def test_every_header_of_ours_is_told_and_no_other() -> None:

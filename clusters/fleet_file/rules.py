@@ -31,6 +31,7 @@ def broken(fleet: Part) -> Iterator[Mistake]:
         yield from _ordered(placement["batching"], "max_num_seqs", "max_num_batched_tokens")
         yield from odd_gpus(placement)
     yield from _machines(fleet["ingress"])
+    yield from _ordered(fleet["ingress"], "replicas", "max_replicas")
     yield from _ports(fleet["ingress"])
     yield from _ordered(fleet["routing"], "poll_interval_s", "state_max_age_s", equal=False)
     yield from _ordered(fleet["routing"]["health"], "ejection_s", "max_ejection_s")

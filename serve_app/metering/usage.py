@@ -6,6 +6,10 @@ from typing import Annotated
 import msgspec
 
 KEY = b'"usage"'
+WHOLE_BYTES = 2**16
+"""A longer answer is not parsed for it,"""
+TAIL_BYTES = 2**13
+"""but searched from the end."""
 LONGEST = 4096
 """Bytes of a `usage` object that is looked at."""
 
@@ -41,7 +45,23 @@ class _Told(msgspec.Struct):
     cache_creation_input_tokens: Tokens | None = None
 
 
+class _Answer(msgspec.Struct):
+    usage: _Told | None = None
+
+
 _DECODER = msgspec.json.Decoder(_Told)
+_ANSWER_DECODER = msgspec.json.Decoder(_Answer)
+
+
+def whole_usage(answer: bytes) -> Usage | None:
+    """The one in a whole JSON answer. None when there is none to read."""
+    if len(answer) > WHOLE_BYTES:
+        return last_usage(answer[-TAIL_BYTES:])
+    try:
+        told = _ANSWER_DECODER.decode(answer).usage
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if told is None else _usage_of(told)
 
 
 def last_usage(data: bytes) -> Usage | None:
@@ -61,9 +81,12 @@ def _read(data: bytes, at: int) -> Usage | None:
     if found is None:
         return None
     try:
-        told = _DECODER.decode(found[1])
+        return _usage_of(_DECODER.decode(found[1]))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _usage_of(told: _Told) -> Usage | None:
     if told.prompt_tokens is not None:
         return _usage(told.prompt_tokens, told.completion_tokens, told.prompt_tokens_details)
     if told.input_tokens is None and told.output_tokens is None:

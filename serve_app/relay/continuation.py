@@ -17,8 +17,8 @@ from serve_app.relay.sse import IDS, NO_IDS
 from serve_app.routing.choice import Choice
 
 if TYPE_CHECKING:
-    from serve_app.relay.stream import Stream
     from serve_app.relay.exchange import Exchange
+    from serve_app.relay.stream import Stream
 
 MAX_ANSWER_BYTES = 2**22
 WAIT_S = 10.0
@@ -201,9 +201,7 @@ class Continuation:
         """Make the token ids end where a character ends, else an engine would begin with the prompt's own text. Returns
         text of theirs that was held back, since a stop string might have begun in it. Raises Broken, NoConnection, and
         Refused when that can't be told."""
-        if not delivered.exact or not self._by_tokens:
-            return ""
-        if not fields.get("stop"):
+        if not delivered.exact or not self._by_tokens or not fields.get("stop"):
             delivered.unsettle()
             return ""
         for _ in range(MAX_CHARACTER_TOKENS):

@@ -15,19 +15,16 @@ class Holding(Generic[Waiter]):
     def __init__(self, spec: HoldSpec):
         self._spec = spec
         self._queues: dict[str, deque[Waiter]] = {}
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
+        self.size = 0
 
     def join(self, tenant: str, waiter: Waiter) -> bool:
         """False when there is no room."""
         queue = self._queues.get(tenant, deque())
-        if self._size >= self._spec.max_waiting or len(queue) >= self._spec.max_waiting_per_tenant:
+        if self.size >= self._spec.max_waiting or len(queue) >= self._spec.max_waiting_per_tenant:
             return False
         queue.append(waiter)
         self._queues[tenant] = queue
-        self._size += 1
+        self.size += 1
         return True
 
     def leave(self, tenant: str, waiter: Waiter) -> None:
@@ -37,7 +34,7 @@ class Holding(Generic[Waiter]):
             return
         if waiter in queue:
             queue.remove(waiter)
-            self._size -= 1
+            self.size -= 1
         if queue:
             self._queues[tenant] = queue
 

@@ -66,7 +66,9 @@ class Delivered:
     all_text: bool = True
     """Whether `pieces` are all of it. Token ids alone may do."""
     events: int = 0
-    """All but the role's: about as many as tokens. Text may be held back from some."""
+    """All but the role's: about as many as tokens."""
+    settled_events: int = 0
+    """Those up to the last that had text."""
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
     usage_sent: bool = False
@@ -75,8 +77,9 @@ class Delivered:
     """What in it could not be continued."""
 
     def unsettle(self) -> None:
-        """Forget ids whose text has not come: they are generated again."""
+        """Forget tokens whose text has not come: they are generated again."""
         del self.ids[self.settled :]
+        self.events = self.settled_events
 
     @property
     def text(self) -> str:
@@ -154,6 +157,7 @@ def _take_choice(delivered: Delivered, choice: StreamChoice) -> None:
     elif text or choice.finish_reason:
         delivered.exact = False
     delivered.events += delta is None or delta.role is None
+    delivered.settled_events = delivered.events if text else delivered.settled_events
     delivered.finish_reason = choice.finish_reason or delivered.finish_reason
     delivered.oddity = delivered.oddity or _oddity(choice)
 

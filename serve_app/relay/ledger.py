@@ -55,7 +55,7 @@ class Ledger:
         delivered.ids.extend(int(number) for number in numbers if number)
         if self._latest:
             delivered.settled = len(delivered.ids) - len(end.ids) + end.settled
-            delivered.events += len(self._ids)
+            delivered.events = delivered.settled_events = len(delivered.ids)
             delivered.pieces, delivered.all_text = end.pieces, False
             delivered.finish_reason, delivered.oddity = end.finish_reason, delivered.oddity or end.oddity
             delivered.usage, delivered.usage_sent = end.usage, end.usage_sent

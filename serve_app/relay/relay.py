@@ -10,7 +10,7 @@ from serve_app.errors import ApiError, error_body
 from serve_app.metering.log import RequestLog
 from serve_app.metering.price import Tariff, hosted_tariff, site_tariff, usd
 from serve_app.metering.record import Outcome, Record
-from serve_app.metering.usage import Usage, last_usage
+from serve_app.metering.usage import TAIL_BYTES, Usage, last_usage, whole_usage
 from serve_app.relay.attempt import Attempt, Failed
 from serve_app.relay.budget import Budget
 from serve_app.relay.call import Call
@@ -29,8 +29,6 @@ from serve_app.routing.recent import Recent
 from serve_app.telemetry import Telemetry
 
 TICK_S = 0.25
-USAGE_BYTES = 2**13
-"""At the end of an answer: there its usage is."""
 AT_ONCE = 64
 """Held requests that are tried again when a place may have come free."""
 
@@ -121,7 +119,7 @@ class Relay:
     def released(self, target: str, model: str) -> None:
         """A lease ends; somebody who is held may have its place."""
         self.books.leases.release(target, model)
-        if len(self.holding) and not self._admitting:
+        if self.holding.size and not self._admitting:
             self._admitting = True
             self.loop.call_soon(self._admit)
 
@@ -208,7 +206,7 @@ class Relay:
 
     def _admit(self) -> None:
         self._admitting = False
-        if len(self.holding):
+        if self.holding.size:
             for exchange in list(self.holding.in_turn(AT_ONCE)):
                 exchange.retry_held()
 
@@ -236,9 +234,9 @@ def _usage(exchange: Exchange, delivery: Delivery) -> Usage:
     """What the engine counted, else what came, else an estimate."""
     estimate = exchange.facts.prompt_tokens
     if isinstance(delivery, Whole):
-        return last_usage(delivery.body[-USAGE_BYTES:]) or Usage(estimate, 0, 0)
+        return whole_usage(delivery.body) or Usage(estimate, 0, 0)
     if isinstance(delivery, Stream) and delivery.usage_block and not exchange.record.continuations:
-        told = last_usage(delivery.usage_block[-USAGE_BYTES:])
+        told = last_usage(delivery.usage_block[-TAIL_BYTES:])
         if told is not None:
             return told
     prompt, answer = exchange.tokens()

@@ -8,7 +8,6 @@ from serve_app.relay.journal import Delivered
 from serve_app.relay.resume import CHAT
 from serve_app.relay.sse import DONE
 
-
 MOST_OF_A_STOP = 1024
 """Characters of the delivered text in which a stop string may begin."""
 

@@ -68,6 +68,7 @@ async def _read(client: AsyncOpenAI, stream: Stream) -> None:
             stream=True,
             stream_options={"include_usage": True},
             extra_body={"ignore_eos": True},
+            extra_headers={"x-rayfleet-policy": "least_loaded"},
         )
         async for chunk in chunks:
             stream.ids.add(chunk.id)

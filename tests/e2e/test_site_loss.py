@@ -65,7 +65,11 @@ def _ask_until(fleet: Fleet, tally: Tally, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             raw = fleet.openai.completions.with_raw_response.create(
-                model="demo-chat", prompt="a", max_tokens=8, extra_body={"ignore_eos": True}
+                model="demo-chat",
+                prompt="a",
+                max_tokens=8,
+                extra_body={"ignore_eos": True},
+                extra_headers={"x-rayfleet-policy": "least_loaded"},
             )
         except openai.OpenAIError as error:
             with tally.lock:

@@ -39,7 +39,7 @@ def test_greedy_streams_are_the_same_twice(fleet: Fleet, undisturbed: list[Strea
 
 def test_a_drained_site_ends_its_streams_elsewhere(fleet: Fleet, undisturbed: list[Stream]) -> None:
     def drain(streams: list[Stream]) -> None:
-        assert wait_for(lambda: under_way(streams), 120)
+        _wait_for_victim(fleet, streams)
         _drain(fleet, 0.0)
 
     before = _continuations(fleet)
@@ -56,7 +56,7 @@ def test_a_site_that_falls_silent_loses_no_stream(fleet: Fleet, undisturbed: lis
     """Nothing is closed or reset: as with a paused process, or a network that drops everything."""
 
     def stop(streams: list[Stream]) -> None:
-        assert wait_for(lambda: under_way(streams), 120)
+        _wait_for_victim(fleet, streams)
         with _stopped(_engines(fleet) if what == "the engine" else find(fleet.local.run.id, VICTIM)):
             assert wait_for(lambda: all(stream.finish or stream.error for stream in streams), 240)
 
@@ -68,7 +68,7 @@ def test_a_site_that_falls_silent_loses_no_stream(fleet: Fleet, undisturbed: lis
 
 def test_a_killed_site_loses_no_stream(fleet: Fleet, undisturbed: list[Stream]) -> None:
     def kill(streams: list[Stream]) -> None:
-        assert wait_for(lambda: under_way(streams), 120)
+        _wait_for_victim(fleet, streams)
         assert launch.stop_cluster(fleet.local, VICTIM, grace_s=0) > 10
 
     before = _continuations(fleet)
@@ -76,6 +76,17 @@ def test_a_killed_site_loses_no_stream(fleet: Fleet, undisturbed: list[Stream]) 
     bring_back(fleet.local, VICTIM, Console())
     assert [stream.result for stream in streams] == [stream.result for stream in undisturbed]
     assert _continuations(fleet) > before
+
+
+def _wait_for_victim(fleet: Fleet, streams: list[Stream]) -> None:
+    """Until streams are under way, also where they are about to be disturbed."""
+    assert wait_for(lambda: under_way(streams) and _leases(fleet) >= 8, 120)
+
+
+def _leases(fleet: Fleet) -> int:
+    (victim,) = [site for site in fleet.http.get("/fleet/sites").json() if site["site"] == VICTIM]
+    leases: int = victim["leases"].get("demo-chat", 0)
+    return leases
 
 
 def _drain(fleet: Fleet, deadline_s: float | None) -> None:

@@ -89,8 +89,10 @@ class Answer:
     @property
     def text(self) -> str:
         """What a stream's events say."""
-        choices = [choice for event in self.events if b"[DONE]" != event for choice in event.get("choices", ())]
-        return "".join(choice["text"] if "text" in choice else choice["delta"].get("content") or "" for choice in choices)
+        choices = [choice for event in self.events if event != b"[DONE]" for choice in event.get("choices", ())]
+        return "".join(
+            choice["text"] if "text" in choice else choice["delta"].get("content") or "" for choice in choices
+        )
 
     @property
     def error(self) -> Any:
@@ -99,7 +101,9 @@ class Answer:
         return body["error"]
 
 
-def post(endpoint: Endpoint, route: str, *, key: str = KEY, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
+def post(
+    endpoint: Endpoint, route: str, *, key: str = KEY, headers: dict[str, str] | None = None, **fields: Any
+) -> Answer:
     """One request on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=60)
     try:

@@ -1,18 +1,21 @@
 """Streams that are cut and go on elsewhere: what the client has of them is what an undisturbed run would have said."""
 
+import itertools
 import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import openai
 import pytest
 
 from tests.fakes.engine.faults import End, Fault
 from tests.fakes.engine.handle import Engine
-from tests.serve_app.asking import CHAT, COMPLETIONS, Told, hear, metric, post, stream
-from tests.serve_app.conftest import IN_ORDER, UNRESENTFUL, Endpoint, fleet_spec, serving
+from tests.fakes.site import SSE, FakeSite, Reply, events
+from tests.fakes.site import End as FakeEnd
+from tests.serve_app.asking import CHAT, COMPLETIONS, SEA, Answer, hear, metric, post, stream
+from tests.serve_app.conftest import IN_ORDER, KEY, UNRESENTFUL, Endpoint, fleet_spec, serving
 from tests.serve_app.waiting import wait_for
 
 ROUTES = (CHAT, COMPLETIONS)
@@ -144,9 +147,11 @@ def test_a_sampled_stream_loses_and_repeats_no_token(endpoint: Endpoint, engines
         known = asked["prompt"][undisturbed.usages[0][0] :]
         assert heard.token_ids[:after] == undisturbed.token_ids[:after]
         assert tuple(known) == heard.token_ids[: len(known)]
-        assert asked["seed"] != 7, "the same random numbers are not drawn again"
+        assert asked["seed"] == 7 + len(known), "the same random numbers are not drawn again"
         assert heard.usages[0][1] == len(heard.token_ids)
-        again = hear(endpoint, COMPLETIONS, **sampled | {name: asked[name] for name in ("prompt", "seed", "max_tokens")})
+        again = hear(
+            endpoint, COMPLETIONS, **sampled | {name: asked[name] for name in ("prompt", "seed", "max_tokens")}
+        )
         assert heard.token_ids[len(known) :] == again.token_ids
 
 
@@ -176,7 +181,9 @@ def test_where_token_ids_are_refused_the_text_is_continued(endpoint: Endpoint, e
 # Where it would be wrong, or can't be done
 
 
-def assert_told(endpoint: Endpoint, route: str, why: str, headers: dict[str, str] | None = None, **fields: Any) -> Any:
+def assert_told(
+    endpoint: Endpoint, route: str, why: str, headers: dict[str, str] | None = None, **fields: Any
+) -> Answer:
     """The stream ends with an error event that says why, without `[DONE]`, and is broken off."""
     answer = post(endpoint, route, headers=headers, **{"stream": True, **fields})
     assert (answer.status, answer.whole) == (200, False)
@@ -230,7 +237,9 @@ def test_an_engine_that_takes_no_beginning_is_told_of(endpoint: Endpoint, engine
     assert_told(endpoint, CHAT, "the engine refuses to go on with a given beginning", stop=["~"])
 
 
-def test_a_stream_never_goes_on_where_its_request_may_not_go(three_engines: list[Engine], engines: list[Engine]) -> None:
+def test_a_stream_never_goes_on_where_its_request_may_not_go(
+    three_engines: list[Engine], engines: list[Engine]
+) -> None:
     spec = fleet_spec(three_engines, policy="in_order", **IN_ORDER, **UNRESENTFUL, **PATIENCE)
     abroad = tuple(
         site if site.name == "east" else site.model_copy(update={"jurisdiction": "us"}) for site in spec.sites
@@ -269,3 +278,21 @@ def test_a_drained_site_moves_its_streams_past_the_deadline(endpoint: Endpoint, 
         engines[0].behave(drain_s=0.0)
         assert [each.result() for each in running] == [undisturbed] * 8
     assert engines[0].seen().left == 8
+
+
+def test_a_slow_client_slows_the_site_that_goes_on(sites: list[FakeSite]) -> None:
+    def flood() -> Iterator[bytes]:
+        return itertools.chain.from_iterable(events("x" * 2**16, done=False).chunks for _ in range(1024))
+
+    sites[0].otherwise = events("one ", done=False, end=FakeEnd.CUT)
+    sites[1].otherwise = Reply(200, (SSE,), flood())
+    spec = fleet_spec(sites, policy="in_order", **IN_ORDER)
+    with serving(spec) as patient, socket.create_connection(("127.0.0.1", patient.port)) as client:
+        body = json.dumps({"model": "chat", "messages": SEA, "stream": True}).encode()
+        head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        wait_for(lambda: sites[1].sent > 2**20)
+        for _ in range(20):
+            post(patient, CHAT, headers={"x-rayfleet-site-only": "north"})
+        assert sites[1].sent < 2**25, "half of the flood: what the client has not read, the gateway must not have read"
+    assert sites[1].aborted.get(timeout=20)

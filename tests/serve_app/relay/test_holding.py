@@ -22,14 +22,14 @@ def test_a_tenant_whose_request_went_stands_last() -> None:
         holding.join(name[0], name)
     holding.leave("a", "a1")
     assert list(holding.in_turn(10)) == ["b1", "a2"]
-    assert len(holding) == 2
+    assert holding.size == 2
 
 
 def test_both_bounds_hold() -> None:
     holding = held(max_waiting=3, max_waiting_per_tenant=2)
     assert [holding.join("a", name) for name in ("1", "2", "3")] == [True, True, False]
     assert [holding.join("b", name) for name in ("4", "5")] == [True, False]
-    assert len(holding) == 3
+    assert holding.size == 3
 
 
 def test_who_left_or_never_came_changes_nothing() -> None:
@@ -38,5 +38,5 @@ def test_who_left_or_never_came_changes_nothing() -> None:
     holding.join("a", "a1")
     holding.leave("a", "a1")
     holding.leave("a", "a1")
-    assert len(holding) == 0
+    assert holding.size == 0
     assert list(holding.in_turn(5)) == []
