@@ -67,6 +67,10 @@ class Preset(StrEnum):
     """Reserved capacity up to `spill_load`, then spot and on demand, then hosted targets."""
 
 
+NEED_SETTINGS = frozenset((Preset.WEIGHTED, Preset.PRIMARY_STANDBY))
+"""They say nothing by themselves: a policy of the fleet's own has the weights or the order."""
+
+
 class Protocol(StrEnum):
     """What a hosted target speaks."""
 
@@ -292,7 +296,7 @@ class RoutingSpec(Spec):
         """A policy of the fleet's own, else the preset of that name."""
         if name in self.policies:
             return self.policies[name]
-        return PolicySpec(preset=Preset(name)) if name in list(Preset) else None
+        return PolicySpec(preset=Preset(name)) if name in list(Preset) and name not in NEED_SETTINGS else None
 
 
 class HostedModelSpec(Spec):

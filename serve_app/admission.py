@@ -104,8 +104,10 @@ class Admission:
     def _facts(self, route: Route, caller: Caller, model: ModelSpec, fields: Body, size: int) -> Facts:
         prompt = prompt_of(route, fields)
         key, session = caller.key, caller.session
-        # What a chat template puts before the messages belongs to the beginning, too.
-        seed = model.name.encode() if fields.tools is ABSENT else model.name.encode() + b" " + bytes(fields.tools)
+        # Tenants learn nothing of each other's prompts. What a chat template puts before the messages counts, too.
+        seed = f"{model.name} {key.billed_to} ".encode()
+        if fields.tools is not ABSENT:
+            seed += bytes(fields.tools)
         return Facts(
             model=model.name,
             task=route.task,

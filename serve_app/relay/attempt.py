@@ -41,6 +41,8 @@ class Failed:
     """For so long it asked to be left alone."""
     too_long: bool = False
     """The prompt does not fit there."""
+    begun: bool = False
+    """There was a part of an answer."""
 
 
 class Verdict(Enum):

@@ -4,6 +4,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from serve_app.errors import UpstreamFailed, error_event
 from serve_app.metering.record import Outcome
 from serve_app.relay.attempt import CONTEXT
@@ -175,10 +177,11 @@ class Continuation:
 
     async def _choose(self) -> tuple[Choice, str]:
         """A site that may have the request; hosted targets can't go on by tokens. Raises Refused."""
+        facts = structs.replace(self._exchange.facts, hosted="never")
         until = self._relay.loop.time() + WAIT_S
         while True:
-            choice = self._relay.choose(self._exchange.call.request_id, self._exchange.facts, self._failed)
-            if choice.target is not None and not choice.hosted:
+            choice = self._relay.choose(self._exchange.call.request_id, facts, self._failed)
+            if choice.target is not None:
                 return choice, choice.target
             if self._relay.loop.time() > until:
                 reasons = "; ".join(f"{site}: {reason}" for site, reason in choice.rejections.items())

@@ -128,7 +128,7 @@ class Whole(Listening):
             self._exchange.end(Outcome.CUT, self.attempt.status)
         else:
             self.attempt.release()
-            self._exchange.failed(self.attempt, Failed(reason))
+            self._exchange.failed(self.attempt, Failed(reason, begun=True))
 
     def _pass(self) -> None:
         self._passing = True

@@ -133,6 +133,9 @@ class Relay:
     # What exchanges tell
 
     def attempt_failed(self, attempt: Attempt, facts: Facts, failure: Failed) -> None:
+        if failure.begun:
+            self.broke(attempt, facts, failure.reason)
+            return
         now = self.loop.time()
         self.telemetry.attempt_failed(attempt.target, failure.reason)
         if failure.ill:
@@ -143,14 +146,13 @@ class Relay:
     def broke(self, attempt: Attempt, facts: Facts, reason: str) -> None:
         """An answer that had begun broke."""
         self.telemetry.attempt_failed(attempt.target, reason)
-        self.books.health.failed(attempt.target, facts.model, reason, self.loop.time())
+        self.books.health.broke(attempt.target, facts.model, reason, self.loop.time())
 
     def first_byte(self, exchange: Exchange, attempt: Attempt) -> None:
         facts, record, now = exchange.facts, exchange.record, self.loop.time()
         record.site = attempt.target
         record.status = attempt.status
         record.ttft_s = now - exchange.began
-        record.release, record.pool, record.market, _ = self._tags.get((attempt.target, facts.model), NO_TAGS)
         self.books.health.succeeded(attempt.target, facts.model, now)
         self.books.prefixes.learn(facts.blocks, attempt.target, facts.session, facts.prompt_tokens)
         if facts.stream and self.books.latency.wants(attempt.target, facts.model, now):
@@ -161,6 +163,7 @@ class Relay:
         self.open.discard(exchange)
         record = exchange.record
         record.duration_s = self.loop.time() - exchange.began
+        record.release, record.pool, record.market, _ = self._tags.get((record.site, record.model), NO_TAGS)
         if delivery is not None:
             self._measure(exchange, delivery)
         self.telemetry.answered(record)
@@ -181,6 +184,7 @@ class Relay:
         record.tokens_in, record.tokens_out, record.tokens_cached = usage.input, usage.output, usage.cached
         slot_s = now - attempt.started
         if record.outcome is Outcome.OK:
+            self.books.health.ended(record.site, record.model)
             if isinstance(delivery, Whole):
                 self._learn_whole(attempt, record.model, usage.output, slot_s, now)
             elif usage.output > 1 and record.ttft_s is not None:

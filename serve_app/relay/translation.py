@@ -10,11 +10,16 @@ from serve_app.relay.hosted.anthropic import Untranslatable
 
 MESSAGES = "/v1/messages"
 CHAT = "/v1/chat/completions"
+ROUTES = {
+    Protocol.OPENAI: (CHAT, "/v1/completions", "/v1/embeddings", "/v1/responses"),
+    Protocol.ANTHROPIC: (CHAT, MESSAGES),
+}
+"""What each kind of target has, or has a counterpart of."""
 
 
 def request(hosted: HostedSpec, call: Call) -> tuple[bytes, bytes]:
     """Path below the target's URL, and body. Raises Untranslatable."""
-    if hosted.protocol is Protocol.ANTHROPIC and call.route not in (CHAT, MESSAGES):
+    if call.route not in ROUTES[hosted.protocol]:
         raise Untranslatable(f"{hosted.name} has no counterpart of {call.route}")
     name = next(model.name for model in hosted.models if model.model == call.facts.model)
     if _translates(hosted, call):

@@ -33,6 +33,7 @@ class _Record:
     """Of one place."""
 
     __slots__ = (
+        "broken_in_a_row",
         "earlier",
         "ejected_until",
         "ejections",
@@ -49,6 +50,8 @@ class _Record:
 
     def __init__(self, now: float):
         self.in_a_row = 0
+        self.broken_in_a_row = 0
+        """Answers that began and did not end. To begin well is no cure of that, nor is readmission."""
         self.successes = 0
         self.failures = 0
         self.earlier = (0, 0)
@@ -85,6 +88,7 @@ class Health:
         """Places on which the verdict changed since the router, which empties this, last looked."""
 
     def succeeded(self, site: str, model: str, now: float) -> None:
+        """An answer began."""
         place = (site, model)
         record = self._record(place, now)
         record.succeeded_at = now
@@ -95,18 +99,24 @@ class Health:
         elif now >= record.ejected_until:
             self._readmit(place, record, now)
 
+    def ended(self, site: str, model: str) -> None:
+        """One that began came to its end."""
+        record = self._records.get((site, model))
+        if record is not None:
+            record.broken_in_a_row = 0
+
+    def broke(self, site: str, model: str, reason: str, now: float) -> None:
+        """One that began did not."""
+        record = self._record((site, model), now)
+        record.broken_in_a_row += 1
+        record.successes -= record.successes > 0
+        self._count_failure((site, model), record, reason, now)
+
     def failed(self, site: str, model: str, reason: str, now: float) -> None:
-        place = (site, model)
-        record = self._record(place, now)
-        if record.ejected_until is None:
-            record.in_a_row += 1
-            record.turn(now, self._spec.window_s / 2)
-            record.failures += 1
-            ill = self._illness(record, reason)
-            if ill is not None and self._may_eject(place):
-                self._eject(place, record, ill, now)
-        elif now >= record.ejected_until:
-            self._eject(place, record, f"its probe failed: {reason}", now)
+        """There was no answer."""
+        record = self._record((site, model), now)
+        record.in_a_row += 1
+        self._count_failure((site, model), record, reason, now)
 
     def probing(self, site: str, model: str, now: float) -> None:
         """A request has gone to a place whose verdict said `probe`; until it tells, no other may."""
@@ -137,9 +147,20 @@ class Health:
         record = self._records.get((site, model))
         return None if record is None else record.succeeded_at
 
+    def _count_failure(self, place: Place, record: _Record, reason: str, now: float) -> None:
+        if record.ejected_until is None:
+            record.turn(now, self._spec.window_s / 2)
+            record.failures += 1
+            ill = self._illness(record, reason)
+            if ill is not None and self._may_eject(place):
+                self._eject(place, record, ill, now)
+        elif now >= record.ejected_until:
+            self._eject(place, record, f"its probe failed: {reason}", now)
+
     def _illness(self, record: _Record, reason: str) -> str | None:
-        if record.in_a_row >= self._spec.consecutive_errors:
-            return f"{record.in_a_row} failures in a row, the last: {reason}"
+        in_a_row = max(record.in_a_row, record.broken_in_a_row)
+        if in_a_row >= self._spec.consecutive_errors:
+            return f"{in_a_row} failures in a row, the last: {reason}"
         failures = record.failures + record.earlier[1]
         total = failures + record.successes + record.earlier[0]
         if total >= self._spec.min_samples and total - failures < self._spec.success_rate * total:

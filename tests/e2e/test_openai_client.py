@@ -93,14 +93,21 @@ def test_models_are_listed(fleet: Fleet) -> None:
     assert fleet.openai.models.retrieve("demo-chat").id == "demo-chat"
 
 
-def test_load_is_spread_over_the_sites(fleet: Fleet) -> None:
-    answered = [
-        fleet.openai.completions.with_raw_response.create(model="demo-chat", prompt="a", max_tokens=1).headers[
-            "x-rayfleet-site"
-        ]
-        for _ in range(40)
-    ]
-    assert set(answered) == set(SITES)
+def test_load_is_spread_over_equals(fleet: Fleet) -> None:
+    answered = {_where(fleet, "least_loaded") for _ in range(40)}
+    assert answered == set(SITES)
+
+
+def test_the_least_bill_is_the_default(fleet: Fleet) -> None:
+    """Capacity that is paid for anyway comes before what is paid by the hour."""
+    assert "gcp-europe-west4" not in {_where(fleet, "balanced") for _ in range(10)}
+
+
+def _where(fleet: Fleet, policy: str) -> str:
+    raw = fleet.openai.completions.with_raw_response.create(
+        model="demo-chat", prompt="a", max_tokens=1, extra_headers={"x-rayfleet-policy": policy}
+    )
+    return raw.headers["x-rayfleet-site"]
 
 
 def test_unknown_model(fleet: Fleet) -> None:

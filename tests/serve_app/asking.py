@@ -2,7 +2,9 @@
 
 import http.client
 import json
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +119,16 @@ def post(
             return Answer(response.status, named, broken.partial, False)
     finally:
         connection.close()
+
+
+@contextmanager
+def sent(endpoint: Endpoint, route: str, **fields: Any) -> Iterator[socket.socket]:
+    """One request, of which the answer is left to the test."""
+    body = json.dumps({**FIELDS.get(route, {}), **fields}).encode()
+    head = f"POST {route} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=60) as client:
+        client.sendall(head.encode() + body)
+        yield client
 
 
 def get(endpoint: Endpoint, path: str, key: str = KEY) -> Answer:

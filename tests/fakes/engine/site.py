@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -51,7 +51,7 @@ class Site:
         return otherwise if path.endswith(otherwise.only) else Fault()
 
     def answer(self, request: Request, fault: Fault, number: int) -> Whole | Streamed:
-        if request.headers.get("authorization") != f"Bearer {self._token}":
+        if _credentials(request.headers) != f"Bearer {self._token}":
             return UNAUTHORIZED
         if fault.page is not None:
             return Whole(fault.page.encode(), fault.status or 502, "text/html")
@@ -154,6 +154,11 @@ class Site:
             running=self.books.running[model],
             waiting=self.books.waiting[model],
         )
+
+
+def _credentials(headers: Mapping[str, str]) -> str:
+    """Anthropic's API has them in a header of its own."""
+    return headers.get("authorization") or f"Bearer {headers.get('x-api-key')}"
 
 
 def _refuse(route: str, refused: Refused) -> Whole:

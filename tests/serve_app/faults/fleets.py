@@ -12,7 +12,8 @@ from tests.serve_app.conftest import IN_ORDER, Endpoint, fleet_spec
 
 def in_order(engines: Sequence[Engine], **routing: Any) -> FleetSpec:
     """East is asked first, then west, then north."""
-    return fleet_spec(engines, **{"policy": "in_order", **IN_ORDER, **routing})
+    policies = {**IN_ORDER["policies"], **routing.pop("policies", {})}
+    return fleet_spec(engines, **{"policy": "in_order", "policies": policies, **routing})
 
 
 def with_context(spec: FleetSpec, **tokens: int) -> FleetSpec:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.fakes.engine.faults import Fault
 from tests.fakes.engine.handle import Engine
-from tests.serve_app.asking import CHAT, Answer, metric, post
+from tests.serve_app.asking import CHAT, Answer, metric, post, sent
 from tests.serve_app.conftest import Endpoint, serving
 from tests.serve_app.faults.fleets import in_order, requests, with_keys
 from tests.serve_app.waiting import wait_for
@@ -85,7 +85,7 @@ def test_a_client_that_leaves_the_queue_is_forgotten(three_engines: list[Engine]
         east.plan(Fault(head_after_s=4))
         first = pool.submit(post, endpoint, CHAT)
         wait_for(lambda: requests(east) == [1])
-        with endpoint.connect(CHAT):
+        with sent(endpoint, CHAT):
             wait_for(lambda: held(endpoint) == 1)
         wait_for(lambda: held(endpoint) == 0)
         assert first.result().status == 200

@@ -46,6 +46,31 @@ def test_failures_in_a_row_eject() -> None:
     assert ill.verdict("a", "other", 1) is HEALTHY
 
 
+def test_answers_that_begin_and_break_in_a_row_eject() -> None:
+    ill = health()
+    for now in range(3):
+        assert not ejected(ill, "a", now)
+        ill.succeeded("a", "m", now)
+        ill.broke("a", "m", "no byte for 30 s", now)
+    assert "3 failures in a row, the last: no byte for 30 s" in str(ill.verdict("a", "m", 3).ejected)
+    ill.succeeded("a", "m", 8)
+    assert not ejected(ill, "a", 8)
+    ill.broke("a", "m", "reset", 9)
+    assert ejected(ill, "a", 9), "a good beginning was no cure"
+    ill.succeeded("a", "m", 30)
+    ill.ended("a", "m")
+    ill.broke("a", "m", "reset", 31)
+    assert not ejected(ill, "a", 31)
+
+
+def test_an_answer_that_broke_was_no_success() -> None:
+    ill = health(SPEC.model_copy(update={"consecutive_errors": 100}))
+    for _ in range(10):
+        ill.succeeded("a", "m", 0)
+        ill.broke("a", "m", "reset", 0)
+    assert ejected(ill, "a", 0)
+
+
 def test_a_low_share_of_successes_ejects() -> None:
     ill = health()
     play(ill, "--+--+--+", 0)
