@@ -190,7 +190,7 @@ class Exchange:
 
     def tokens(self) -> tuple[int | None, int]:
         """Of the prompt, if that is known, and of the answer, where no engine told."""
-        if self._continuation is not None:
+        if self._continuation is not None and self.call.continuable:
             delivered = self._continuation.journal.read()
             return None if delivered.prompt_ids is None else len(delivered.prompt_ids), delivered.tokens
         return self._delivery.tokens() if isinstance(self._delivery, Stream) else (None, 0)

@@ -58,16 +58,16 @@ def test_every_request_has_one_record_with_its_tokens(spec: Any, engines: list[E
         at = log.endpoint
         post(at, CHAT, headers=named("whole"), key="sk-acme")
         hear(at, CHAT, named("usage"))
-        post(at, CHAT, headers=named("no usage"), stream=True)
+        post(at, CHAT, headers=named("no-usage"), stream=True)
         post(at, COMPLETIONS, headers=named("completion"), stream=True)
         post(at, CHAT, headers=named("tools"), stream=True, tools=[], n=2)
         post(at, "/v1/messages", headers=named("messages"), model="chat", max_tokens=60, messages=SEA, stream=True)
         post(at, "/v1/embeddings", headers=named("embeddings"), model="embed", input="the sea")
     records = log.records()
-    assert list(records) == ["whole", "usage", "no usage", "completion", "tools", "messages", "embeddings"]
+    assert list(records) == ["whole", "usage", "no-usage", "completion", "tools", "messages", "embeddings"]
     assert {record["outcome"] for record in records.values()} == {"ok"}
     counted = {name: (record["tokens_in"], record["tokens_out"]) for name, record in records.items()}
-    assert counted["whole"] == counted["usage"] == counted["no usage"] == (22, 60)
+    assert counted["whole"] == counted["usage"] == counted["no-usage"] == (22, 60)
     assert counted["completion"] == (19, 60)
     assert counted["tools"][1] == pytest.approx(120, abs=3), "events are counted where no usage is told"
     assert counted["embeddings"][0] > 0
