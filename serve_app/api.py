@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -121,7 +121,7 @@ def _choices(parts: Parts, authenticate: Callable[[Request], KeySpec]) -> APIRou
 def _metrics(parts: Parts, prometheus: Prometheus, authenticate: Callable[[Request], KeySpec]) -> APIRouter:
     router = APIRouter(dependencies=[Depends(authenticate)])
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(prometheus.render(), media_type=CONTENT_TYPE_LATEST)
 

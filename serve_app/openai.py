@@ -99,7 +99,7 @@ def read_body(route: Route, content_type: bytes, body: bytes) -> Body:
         fields = DECODER.decode(body)
     except msgspec.ValidationError as error:
         raise _refused(error) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest("The request body is not valid JSON.") from error
     if not fields.model:
         raise BadRequest("'model' is required, and must be a string.", param="model")

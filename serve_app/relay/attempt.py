@@ -1,6 +1,7 @@
 """One try at one target, up to the first byte of its answer."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -99,7 +100,7 @@ class Attempt:
 
     def start(self) -> None:
         relay = self._exchange.relay
-        self.started = relay.loop.time()
+        self.started = time.monotonic()
         self._deadline = self.started + relay.routing.first_byte_timeout_s
         model = self._exchange.call.facts.model
         relay.books.leases.take(self.target, model)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
@@ -128,7 +129,7 @@ class Continuation:
         self._place = target
         self._relay.books.leases.take(target, self._exchange.facts.model)
         if choice.probe:
-            self._relay.books.health.probing(target, self._exchange.facts.model, self._relay.loop.time())
+            self._relay.books.health.probing(target, self._exchange.facts.model, time.monotonic())
         try:
             ids = delivered.ids[:]
             held = await self._settle(target, fields, delivered)
@@ -146,9 +147,9 @@ class Continuation:
             raise
         except (Broken, NoConnection, Unreadable) as error:
             self._failed[target] = str(error)
-            self._relay.books.health.failed(target, self._exchange.facts.model, str(error), self._relay.loop.time())
+            self._relay.books.health.failed(target, self._exchange.facts.model, str(error), time.monotonic())
             raise
-        self._relay.books.health.succeeded(target, self._exchange.facts.model, self._relay.loop.time())
+        self._relay.books.health.succeeded(target, self._exchange.facts.model, time.monotonic())
         self._exchange.record.site = target
 
     async def _follow(self, reading: Reading, splice: Splice) -> None:
@@ -178,12 +179,12 @@ class Continuation:
     async def _choose(self) -> tuple[Choice, str]:
         """A site that may have the request; hosted targets can't go on by tokens. Raises Refused."""
         facts = structs.replace(self._exchange.facts, hosted="never")
-        until = self._relay.loop.time() + WAIT_S
+        until = time.monotonic() + WAIT_S
         while True:
             choice = self._relay.choose(self._exchange.call.request_id, facts, self._failed)
             if choice.target is not None:
                 return choice, choice.target
-            if self._relay.loop.time() > until:
+            if time.monotonic() > until:
                 reasons = "; ".join(f"{site}: {reason}" for site, reason in choice.rejections.items())
                 raise Refused(f"no other site can go on. {reasons}")
             await asyncio.sleep(RETRY_S)
@@ -193,7 +194,7 @@ class Continuation:
 
     async def _post(self, name: str, route: str, body: bytes) -> Reading:
         call, target = self._exchange.call, self._relay.targets[name]
-        connection = self._relay.pool.idle(name, self._relay.loop.time()) or await self._relay.pool.connect(name)
+        connection = self._relay.pool.idle(name, time.monotonic()) or await self._relay.pool.connect(name)
         reading = Reading(connection, self._relay.routing.first_byte_timeout_s)
         path = f"/models/{self._exchange.facts.model}{route}".encode()
         head = request_head(target, path, call.passing, call.request_id, len(body))

@@ -1,6 +1,7 @@
 """One request: from its first attempt, perhaps through others, to the end of its answer."""
 
 import asyncio
+import time
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ class Exchange:
         self.call = call
         self.sink = sink
         self.record = record
-        self.began = relay.loop.time()
+        self.began = time.monotonic()
         self.facts: Facts = call.facts
         self._attempts: list[Attempt] = []
         self._failures: dict[str, Failed] = {}
@@ -73,7 +74,7 @@ class Exchange:
         self.end(Outcome.CLIENT_LEFT)
 
     def pause(self) -> None:
-        self._paused_since = self.relay.loop.time()
+        self._paused_since = time.monotonic()
         if self._continuation is not None:
             self._continuation.pause()
         elif self._delivery is not None:
@@ -280,7 +281,7 @@ class Exchange:
     # Holding
 
     def _hold(self) -> None:
-        now = self.relay.loop.time()
+        now = time.monotonic()
         if not self.relay.holding.join(self.facts.tenant, self):
             self._refuse(self._too_busy("Every site that may serve this is full, and so is the queue."))
             return
@@ -290,7 +291,7 @@ class Exchange:
     def _stop_holding(self) -> None:
         if self._held_since:
             self.relay.holding.leave(self.facts.tenant, self)
-            held_s = self.relay.loop.time() - self._held_since
+            held_s = time.monotonic() - self._held_since
             self.record.queue_s += held_s
             self._held_since = 0.0
             self.relay.telemetry.held(held_s)

@@ -1,6 +1,7 @@
 """Pooled connections to every target."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 from serve_app.relay.connection import Connection
@@ -56,7 +57,7 @@ class Pool:
         return connection
 
     def returned(self, connection: Connection) -> None:
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = time.monotonic()
         self._idle[connection.target].append(connection)
 
     def gone(self, connection: Connection) -> None:

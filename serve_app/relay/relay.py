@@ -92,7 +92,7 @@ class Relay:
 
     def tick(self) -> None:
         """Several times a second: everything that has to do with time running out."""
-        now = self.loop.time()
+        now = time.monotonic()
         leaving = [
             site
             for site, seen in self._fleet().observations.items()
@@ -108,13 +108,13 @@ class Relay:
     # What exchanges ask for
 
     def choose(self, request_id: str, facts: Facts, excluded: Mapping[str, str]) -> Choice:
-        choice = self._router.choose(facts, self._fleet(), excluded, self.loop.time())
+        choice = self._router.choose(facts, self._fleet(), excluded, time.monotonic())
         self.recent.keep(request_id, choice)
         return choice
 
     def explain(self, facts: Facts) -> Explanation:
         """Where a request would go now, and why. Nothing is sent."""
-        return self._router.choose(facts, self._fleet(), {}, self.loop.time()).explanation()
+        return self._router.choose(facts, self._fleet(), {}, time.monotonic()).explanation()
 
     def released(self, target: str, model: str) -> None:
         """A lease ends; somebody who is held may have its place."""
@@ -136,7 +136,7 @@ class Relay:
         if failure.begun:
             self.broke(attempt, facts, failure.reason)
             return
-        now = self.loop.time()
+        now = time.monotonic()
         self.telemetry.attempt_failed(attempt.target, failure.reason)
         if failure.ill:
             self.books.health.failed(attempt.target, facts.model, failure.reason, now)
@@ -146,10 +146,10 @@ class Relay:
     def broke(self, attempt: Attempt, facts: Facts, reason: str) -> None:
         """An answer that had begun broke."""
         self.telemetry.attempt_failed(attempt.target, reason)
-        self.books.health.broke(attempt.target, facts.model, reason, self.loop.time())
+        self.books.health.broke(attempt.target, facts.model, reason, time.monotonic())
 
     def first_byte(self, exchange: Exchange, attempt: Attempt) -> None:
-        facts, record, now = exchange.facts, exchange.record, self.loop.time()
+        facts, record, now = exchange.facts, exchange.record, time.monotonic()
         record.site = attempt.target
         record.status = attempt.status
         record.ttft_s = now - exchange.began
@@ -162,7 +162,7 @@ class Relay:
         """The one record of the request is complete."""
         self.open.discard(exchange)
         record = exchange.record
-        record.duration_s = self.loop.time() - exchange.began
+        record.duration_s = time.monotonic() - exchange.began
         record.release, record.pool, record.market, _ = self._tags.get((record.site, record.model), NO_TAGS)
         if delivery is not None:
             self._measure(exchange, delivery)
@@ -179,7 +179,7 @@ class Relay:
         sink.finish()
 
     def _measure(self, exchange: Exchange, delivery: Delivery) -> None:
-        record, attempt, now = exchange.record, delivery.attempt, self.loop.time()
+        record, attempt, now = exchange.record, delivery.attempt, time.monotonic()
         usage = _usage(exchange, delivery)
         record.tokens_in, record.tokens_out, record.tokens_cached = usage.input, usage.output, usage.cached
         slot_s = now - attempt.started

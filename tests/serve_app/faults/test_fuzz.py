@@ -24,14 +24,14 @@ PIPELINED = 25
 HANG_S = 60
 WARM_UP = 0.3
 """Share of the requests after which memory has settled."""
-GROWTH_BYTES = 16 * 2**20
+GROWTH_BYTES = 8 * 2**20
 
 
 @pytest.fixture
 def gateway(three_engines: list[Engine], engines: list[Engine], tmp_path: Path) -> Iterator[tuple[Endpoint, int]]:
     """In a process of its own, with its id."""
     for engine in engines:
-        engine.behave(max_num_seqs=64)
+        engine.behave(max_num_seqs=64, max_model_len=128)
     spec = fleet_spec(three_engines, max_body_bytes=2**16, **UNRESENTFUL)
     file = tmp_path / "fleet.json"
     file.write_text(spec.model_dump_json())
@@ -86,7 +86,7 @@ class Fuzzer:
         writer.write(rng.choice(BROKEN_HEADS))
         async with asyncio.timeout(HANG_S):
             answer = await reader.read()
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer
+        assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 501")), answer
 
     async def _answer(self, to: Mutant, reader: asyncio.StreamReader) -> tuple[int, bool]:
         """Its status, and whether the connection ends with it."""
@@ -99,10 +99,12 @@ class Fuzzer:
         if to.method == "HEAD" or status == 204:
             pass
         elif headers.get("transfer-encoding") == "chunked":
-            await reader.readuntil(b"0\r\n\r\n")
+            while size := int(await reader.readline(), 16):
+                await reader.readexactly(size + 2)
+            await reader.readline()
         else:
             body = await reader.readexactly(int(headers["content-length"]))
-            assert status < 500 or b"internal_error" not in body, (to.raw, body)
+            assert status < 500 or b"no_site" in body, (to.raw, body)
         return status, headers.get("connection") == "close"
 
 
@@ -115,7 +117,7 @@ def test_no_request_breaks_the_gateway(gateway: tuple[Endpoint, int]) -> None:
     asyncio.run(fuzzer.run())
     answered = fuzzer.statuses
     assert answered.total() >= 50_000
-    assert not [status for status in answered if status >= 500 and status not in (501, 503)], answered
+    assert not [status for status in answered if status >= 500 and status != 503], answered
     assert answered[200] > answered.total() / 50, "most requests would be refused at the door otherwise"
     assert process.memory_info().rss - fuzzer.settled_bytes < GROWTH_BYTES
     assert hear(endpoint, CHAT) == undisturbed

@@ -17,8 +17,6 @@ from tests.serve_app.conftest import UNRESENTFUL, Endpoint, serving
 from tests.serve_app.faults.fleets import hosted, in_order, with_hosted, with_keys, with_log
 from tests.serve_app.waiting import wait_for
 
-Records = dict[str, Any]
-
 
 @dataclass
 class Logged:
@@ -92,7 +90,8 @@ def test_dollars_are_slot_seconds_and_egress(spec: Any, engines: list[Engine]) -
 def test_a_continued_stream_is_counted_once(spec: Any, engines: list[Engine]) -> None:
     with logged(spec) as log:
         at = log.endpoint
-        for name, fields in {"usage": {"stream_options": {"include_usage": True}}, "none": {}}.items():
+        asked: dict[str, dict[str, Any]] = {"usage": {"stream_options": {"include_usage": True}}, "none": {}}
+        for name, fields in asked.items():
             engines[0].plan(Fault(end=End.CUT, after=20))
             engines[1].plan(Fault(end=End.RESET, after=20, only="/v1/completions"))
             assert post(at, CHAT, headers=named(name), stream=True, **fields).whole
@@ -142,10 +141,11 @@ def test_hosted_tokens_are_billed_at_list_price(spec: Any, engines: list[Engine]
     model = target.models[0].model_copy(update={"name": "chat"})
     spec = with_hosted(spec, target.model_copy(update={"models": (model,)}))
     with logged(spec, {"openai": "site-token"}) as log:
-        for name, fields in {
+        asked: dict[str, dict[str, Any]] = {
             "whole": {},
             "stream": {"stream": True, "stream_options": {"include_usage": True}},
-        }.items():
+        }
+        for name, fields in asked.items():
             post(log.endpoint, CHAT, headers={**named(name), "x-rayfleet-site-only": "openai"}, **fields)
     for record in log.records().values():
         assert (record["tokens_in"], record["tokens_out"], record["market"]) == (22, 60, "hosted")
