@@ -14,7 +14,7 @@ from serve_app.openai import ROUTES, Body, is_continuable, limit_of, prompt_of, 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "x"}]
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(),
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )

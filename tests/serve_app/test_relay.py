@@ -343,7 +343,7 @@ def test_a_client_that_leaves_before_the_first_byte_stops_the_site(sites: list[F
 
 def test_a_client_that_does_not_read_slows_only_its_site(sites: list[FakeSite]) -> None:
     def flood() -> Iterator[bytes]:
-        event = b"data: " + b"x" * 2**16 + b"\n\n"
+        event = b'data: {"x":"' + b"x" * 2**16 + b'"}\n\n'
         return iter([event] * 1024)
 
     sites[1].otherwise = Reply(200, (SSE,), flood())

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from clusters.spec import (
+    NEED_SETTINGS,
     FleetSpec,
     HealthSpec,
     HostedModelSpec,
@@ -247,7 +248,7 @@ def random_facts(rng: random.Random, spec: FleetSpec, blocks: tuple[int, ...] = 
         tenant=rng.choice("tuv"),
         jurisdictions=None if residency is None else frozenset(rng.sample(JURISDICTIONS, residency)),
         hosted=rng.choice(("any", "any", "no_retention", "never")),
-        policy=rng.choice((None, "own", *(preset.value for preset in Preset))),
+        policy=rng.choice((None, "own", *(preset.value for preset in Preset if preset not in NEED_SETTINGS))),
         min_context=rng.choice((0, 0, 0, 5000)),
     )
 
