@@ -11,6 +11,7 @@ from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from autoscaling.ray_config import autoscaling_config
 from autoscaling.ray_policy import DEPTH_METRIC
 from clusters.render import AGENT_APP
 from clusters.spec import StoreSpec
@@ -30,7 +31,6 @@ GPU_HEADROOM = 0.1
 def llm_config(args: ModelAppArgs) -> LLMConfig:
     """Everything `ray.serve.llm` needs to run this placement."""
     placement = args.placement
-    scaling = placement.autoscaling
     return LLMConfig(
         model_loading_config={"model_id": args.model.name},
         accelerator_type=args.pool.accelerator if args.device == "gpu" else None,
@@ -52,20 +52,7 @@ def llm_config(args: ModelAppArgs) -> LLMConfig:
         deployment_config={
             "max_ongoing_requests": 10 * placement.capacity,
             "ray_actor_options": {"num_cpus": 0},
-            "autoscaling_config": {
-                "min_replicas": scaling.min_replicas,
-                "initial_replicas": scaling.min_replicas,
-                "max_replicas": scaling.max_replicas,
-                "metrics_interval_s": 1,
-                "look_back_period_s": scaling.window_s,
-                # Ray delays a policy's decisions by its own damping too, 30 s and 600 s unless told: ours is enough.
-                "upscale_delay_s": 0,
-                "downscale_delay_s": 0,
-                "policy": {
-                    "policy_function": "autoscaling.ray_policy:QueueDepthPolicy",
-                    "policy_kwargs": scaling.model_dump(),
-                },
-            },
+            "autoscaling_config": autoscaling_config(placement.autoscaling),
         },
     )
 

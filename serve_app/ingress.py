@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
+from autoscaling.ray_config import autoscaling_config
 from autoscaling.ray_policy import DEPTH_METRIC
 from clusters.spec import AutoscalingSpec, FleetSpec, IngressSpec, Spec
 from serve_app.gateway import Gateway
@@ -75,19 +76,4 @@ def _replicas(ingress: IngressSpec) -> dict[str, Any]:
         max_replicas=ingress.max_replicas,
         target_queue_depth=ingress.requests_per_replica,
     )
-    return {
-        "autoscaling_config": {
-            "min_replicas": scaling.min_replicas,
-            "initial_replicas": scaling.min_replicas,
-            "max_replicas": scaling.max_replicas,
-            "metrics_interval_s": 1,
-            "look_back_period_s": scaling.window_s,
-            # Ours is damping enough.
-            "upscale_delay_s": 0,
-            "downscale_delay_s": 0,
-            "policy": {
-                "policy_function": "autoscaling.ray_policy:QueueDepthPolicy",
-                "policy_kwargs": scaling.model_dump(),
-            },
-        }
-    }
+    return {"autoscaling_config": autoscaling_config(scaling)}

@@ -1,0 +1,22 @@
+"""Ray Serve's `autoscaling_config` for a deployment that our policy scales."""
+
+from typing import Any
+
+from clusters.spec import AutoscalingSpec
+
+
+def autoscaling_config(scaling: AutoscalingSpec) -> dict[str, Any]:
+    return {
+        "min_replicas": scaling.min_replicas,
+        "initial_replicas": scaling.min_replicas,
+        "max_replicas": scaling.max_replicas,
+        "metrics_interval_s": 1,
+        "look_back_period_s": scaling.window_s,
+        # Ray delays a policy's decisions by its own damping too, 30 s and 600 s unless told: ours is enough.
+        "upscale_delay_s": 0,
+        "downscale_delay_s": 0,
+        "policy": {
+            "policy_function": "autoscaling.ray_policy:QueueDepthPolicy",
+            "policy_kwargs": scaling.model_dump(),
+        },
+    }
