@@ -41,10 +41,12 @@ class Usage:
     def of(cls, processes: Sequence[psutil.Process]) -> Self:
         cpu_s, rss = 0.0, 0
         for process in processes:
-            with process.oneshot():
-                times = process.cpu_times()
-                cpu_s += times.user + times.system
-                rss += process.memory_info().rss
+            try:
+                times, memory = process.cpu_times(), process.memory_info()
+            except psutil.NoSuchProcess:
+                continue
+            cpu_s += times.user + times.system
+            rss += memory.rss
         return cls(cpu_s, rss)
 
 

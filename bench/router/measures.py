@@ -100,13 +100,14 @@ async def _closed_loop(running: Running, load: Iterator[bytes], seconds: float) 
 
 
 async def _window(running: Running, tally: Tally, seconds: float) -> Window:
+    # Ray ends idle workers when it likes; one that ends within the window is left out of it.
     before, started = replace(tally), time.perf_counter()
     cpu_s, rest_cpu_s = Usage.of(running.processes).cpu_s, Usage.of(running.rest).cpu_s
     await asyncio.sleep(seconds)
     return Window(
         wall_s=time.perf_counter() - started,
         cpu_s=Usage.of(running.processes).cpu_s - cpu_s,
-        rest_cpu_s=Usage.of(running.rest).cpu_s - rest_cpu_s,
+        rest_cpu_s=max(0.0, Usage.of(running.rest).cpu_s - rest_cpu_s),
         answers=tally.answers - before.answers,
         failures=tally.failures - before.failures,
         events=tally.events - before.events,

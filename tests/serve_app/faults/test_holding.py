@@ -95,7 +95,7 @@ def test_a_client_that_leaves_the_queue_is_forgotten(three_engines: list[Engine]
 def test_a_place_that_comes_free_elsewhere_is_taken(three_engines: list[Engine], engines: list[Engine]) -> None:
     for engine in engines[:2]:
         engine.behave(max_num_seqs=1)
-        engine.plan(Fault(head_after_s=8 if engine is engines[0] else 2))
+        engine.plan(Fault(head_after_s=5 if engine is engines[0] else 2))
     with serving(in_order(three_engines[:2], hold=ONE_AT_A_TIME)) as endpoint, ThreadPoolExecutor(3) as pool:
         running = [pool.submit(post, endpoint, CHAT) for _ in range(2)]
         wait_for(lambda: requests(*engines[:2]) == [1, 1])
