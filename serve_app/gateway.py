@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import random
 import tempfile
@@ -43,6 +44,8 @@ class Gateway:
 
     def __init__(self, spec: FleetSpec, secrets: Mapping[str, str], *backends: Backend, host: str | None = None):
         """With a `host` it owns the client port there; without, `app` is the only door."""
+        # It writes a line for every form that can't be read; the client is told.
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)
         rng = random.Random()
         endpoints = {site.name: site.endpoint for site in spec.sites}
         reachable = targets(spec, secrets)

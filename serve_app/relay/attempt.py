@@ -179,7 +179,8 @@ class Attempt:
                 busy = self.status in (408, 429)
                 self._fail(Failed(f"status {self.status}", quote=self._quote(), ill=not busy, rest_s=self._rest_s()))
             case Verdict.ASTRAY:
-                self._fail(Failed(f"status {self.status}"))
+                # A route that an engine lacks must not make one client's requests speak against it.
+                self._fail(Failed(f"status {self.status}", ill=self.status not in (404, 405)))
 
     def on_lost(self, reason: str, unseen: bool) -> None:
         self.connection = None

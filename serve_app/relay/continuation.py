@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from serve_app.relay.exchange import Exchange
     from serve_app.relay.stream import Stream
 
+logger = logging.getLogger(__name__)
+
+BUSY = (408, 429)
 MAX_ANSWER_BYTES = 2**22
 WAIT_S = 10.0
 """How long a cut stream waits for a site that can take it."""
@@ -38,6 +42,10 @@ TAIL_TOKENS = 64
 
 class TakesNoIds(Broken):
     """Nothing is wrong with the site: by text it may do."""
+
+
+class Full(Broken):
+    """Nothing is wrong with the site: another one may have room."""
 
 
 class Refused(Exception):
@@ -82,6 +90,9 @@ class Continuation:
             mode = await self._go_on()
         except Refused as refusal:
             self._tell(str(refusal))
+        except Exception:
+            logger.exception("continuing %s failed", self._exchange.call.request_id)
+            self._tell("the ingress had an error")
         else:
             self._relay.telemetry.continued(mode, "ok")
             self._exchange.sink.finish()
@@ -145,6 +156,9 @@ class Continuation:
                 delivered.ids.extend(splice.known)
         except TakesNoIds:
             raise
+        except Full as error:
+            self._failed[target] = str(error)
+            raise
         except (Broken, NoConnection, Unreadable) as error:
             self._failed[target] = str(error)
             self._relay.books.health.failed(target, self._exchange.facts.model, str(error), time.monotonic())
@@ -174,7 +188,7 @@ class Continuation:
                 self._by_tokens = False
                 raise TakesNoIds("the engine takes no token ids")
             raise Refused("the engine refuses to go on with a given beginning")
-        raise Broken(f"status {reading.status}")
+        raise (Full if reading.status in BUSY else Broken)(f"status {reading.status}")
 
     async def _choose(self) -> tuple[Choice, str]:
         """A site that may have the request; hosted targets can't go on by tokens. Raises Refused."""
@@ -194,7 +208,7 @@ class Continuation:
 
     async def _post(self, name: str, route: str, body: bytes) -> Reading:
         call, target = self._exchange.call, self._relay.targets[name]
-        connection = self._relay.pool.idle(name, time.monotonic()) or await self._relay.pool.connect(name)
+        connection = await self._relay.pool.connect(name)  # a new one: an idle one may be as dead as the site before
         reading = Reading(connection, self._relay.routing.first_byte_timeout_s)
         path = f"/models/{self._exchange.facts.model}{route}".encode()
         head = request_head(target, path, call.passing, call.request_id, len(body))
