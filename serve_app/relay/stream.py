@@ -24,6 +24,7 @@ class Stream(Listening):
     """Server-sent events. Only whole ones pass, so that a client never holds half of one when the stream is cut."""
 
     __slots__ = (
+        "_failed",
         "_journal",
         "_journals",
         "_rest",
@@ -44,6 +45,8 @@ class Stream(Listening):
         self._journals = continuable
         self._strips = exchange.call.asks_ids and self._hosted is None
         self._translate: Callable[[bytes], bytes] | None = translation.stream(self._hosted, exchange.call)
+        self._failed = False
+        """Whether the engine itself told the client of an error."""
         self._rest = b""
         self._tail = b""
         self.usage_block = b""
@@ -71,7 +74,7 @@ class Stream(Listening):
         self.attempt.connection = None
         if self.finished:
             self._exchange.sink.finish()
-            self._exchange.end(Outcome.OK, self.attempt.status)
+            self._exchange.end(Outcome.CUT if self._failed else Outcome.OK, self.attempt.status)
         else:
             self._exchange.cut(self, "it ended without its last event")
 
@@ -125,6 +128,7 @@ class Stream(Listening):
             self._exchange.cut(self, reason)
         else:
             # What the engine said is what the client gets, where nothing better can be done.
+            self._failed = True
             self._pass(events)
 
     def _pass(self, events: bytes) -> None:

@@ -113,6 +113,8 @@ def test_what_went_wrong_is_recorded_with_what_was_delivered(spec: Any, engines:
         at = log.endpoint
         engines[0].plan(Fault(end=End.CUT, after=5))
         post(at, CHAT, headers=named("cut"), stream=True, logprobs=True)
+        engines[0].plan(Fault(end=End.ERROR, after=5))
+        post(at, CHAT, headers=named("error"), stream=True, logprobs=True)
         engines[0].plan(Fault(token_s=0.2))
         with sent(at, CHAT, stream=True, max_tokens=400) as client:
             while b"token_ids" not in client.recv(4096):
@@ -127,6 +129,7 @@ def test_what_went_wrong_is_recorded_with_what_was_delivered(spec: Any, engines:
     records = log.records()
     assert (records["cut"]["outcome"], records["cut"]["status"]) == ("cut", 200)
     assert records["cut"]["tokens_out"] == pytest.approx(5, abs=1)
+    assert (records["error"]["outcome"], records["error"]["status"]) == ("cut", 200)
     left = next(record for record in records.values() if record["outcome"] == "client_left")
     assert 4 <= left["tokens_out"] < 300
     assert left["usd"] > 0
