@@ -4,7 +4,8 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 
-BLOCK_BYTES = 512
+BLOCK_BYTES = 1024
+"""A shorter beginning saves too little prefill to decide anything."""
 TOKENS_PER_BLOCK = BLOCK_BYTES // 4
 MAX_SITES = 4
 """Remembered per block, the latest first. What more sites hold, such as a system prompt, decides nothing."""
