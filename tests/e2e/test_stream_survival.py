@@ -56,8 +56,10 @@ def test_a_site_that_falls_silent_loses_no_stream(fleet: Fleet, undisturbed: lis
     """Nothing is closed or reset: as with a paused process, or a network that drops everything."""
 
     def stop(streams: list[Stream]) -> None:
+        # Found first: by the time that takes, streams would end.
+        processes = _engines(fleet) if what == "the engine" else find(fleet.local.run.id, VICTIM)
         _wait_for_victim(fleet, streams)
-        with _stopped(_engines(fleet) if what == "the engine" else find(fleet.local.run.id, VICTIM)):
+        with _stopped(processes):
             assert wait_for(lambda: all(stream.finish or stream.error for stream in streams), 240)
 
     before = _continuations(fleet)
