@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from serve_app.relay.exchange import Exchange
 
 MAX_QUOTE_BYTES = 2**16
+USUAL = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+"""Routes that every engine of such a model has."""
 CONTEXT = (b"maximum context length", b"context_length_exceeded", b"maximum model length")
 """How engines say that a prompt is too long for them."""
 
@@ -180,7 +182,8 @@ class Attempt:
                 self._fail(Failed(f"status {self.status}", quote=self._quote(), ill=not busy, rest_s=self._rest_s()))
             case Verdict.ASTRAY:
                 # A route that an engine lacks must not make one client's requests speak against it.
-                self._fail(Failed(f"status {self.status}", ill=self.status not in (404, 405)))
+                lacking = self.status in (404, 405) and self._exchange.call.route not in USUAL
+                self._fail(Failed(f"status {self.status}", ill=not lacking))
 
     def on_lost(self, reason: str, unseen: bool) -> None:
         self.connection = None
