@@ -1,5 +1,6 @@
 """Passing an answer on to the client that is no stream; and what that has in common with streams."""
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
 from serve_app.metering.record import Outcome
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 WHOLE_BYTES = 2**18
 """An answer that is no stream is held back up to this size: one that is cut can then be had from another site."""
+MAX_TRANSLATED_BYTES = 2**24
+"""One that must be translated is held back whole, and a larger one is refused."""
 
 
 class Delivery(Protocol):
@@ -36,7 +39,7 @@ def is_event_stream(headers: Headers) -> bool:
     return (value_of(headers, b"content-type") or b"").startswith(b"text/event-stream")
 
 
-class Listening:
+class Listening(ABC):
     """What the two kinds have in common: the connection, and when it was last heard."""
 
     __slots__ = ("_exchange", "_heard", "_heard_at", "_hosted", "_limit_s", "attempt", "size")
@@ -76,8 +79,8 @@ class Listening:
             self.stop()
             self.on_lost(f"no byte for {self._limit_s:g} s", False)
 
-    def on_lost(self, reason: str, unseen: bool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def on_lost(self, reason: str, unseen: bool) -> None: ...
 
 
 class Whole(Listening):
@@ -102,8 +105,13 @@ class Whole(Listening):
             self._exchange.sink.write(data)
             return
         self._pieces.append(data)
-        if self.size > WHOLE_BYTES and self._hosted is None:
+        if self.size <= WHOLE_BYTES:
+            return
+        if not translation.translates(self._hosted, self._exchange.call):
             self._pass()
+        elif self.size > MAX_TRANSLATED_BYTES:
+            self.stop()
+            self.on_lost(f"an answer of more than {MAX_TRANSLATED_BYTES} bytes", False)
 
     def on_end(self) -> None:
         self.attempt.connection = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from serve_app.errors import ApiError, Busy, FleetError, NoSite, NotAllowedHere, UpstreamFailed, UpstreamTimeout
+from serve_app.errors import ApiError, Busy, NoSite, NotAllowedHere, UpstreamFailed, UpstreamTimeout
 from serve_app.metering.record import Outcome, Record
 from serve_app.relay import translation
 from serve_app.relay.attempt import Attempt, Failed, Quote
@@ -117,6 +117,8 @@ class Exchange:
 
     def retry_held(self) -> bool:
         """Try again to find a place; whether there was one, or no more hope."""
+        if not self._held_since:
+            return True
         choice = self._choose()
         if choice.target is None and choice.full:
             return False
@@ -334,5 +336,4 @@ def _nobody(choice: Choice, model: str, retry_after_s: float) -> ApiError:
     reasons = "; ".join(f"{site}: {reason}" for site, reason in choice.rejections.items())
     if choice.forbidden:
         return NotAllowedHere(f"No site may serve this request for {model!r}. {reasons}.")
-    kind: type[FleetError] = NoSite
-    return kind(f"No site can serve {model!r} now. {reasons}.", headers={"retry-after": str(ceil(retry_after_s))})
+    return NoSite(f"No site can serve {model!r} now. {reasons}.", headers={"retry-after": str(ceil(retry_after_s))})

@@ -22,28 +22,29 @@ def request(hosted: HostedSpec, call: Call) -> tuple[bytes, bytes]:
     if call.route not in ROUTES[hosted.protocol]:
         raise Untranslatable(f"{hosted.name} has no counterpart of {call.route}")
     name = next(model.name for model in hosted.models if model.model == call.facts.model)
-    if _translates(hosted, call):
+    if translates(hosted, call):
         return MESSAGES.removeprefix("/v1").encode(), anthropic.to_messages(call.body, name)
     return call.route.removeprefix("/v1").encode(), openai.rename_model(call.body, name)
 
 
 def answer(hosted: HostedSpec | None, call: Call, body: bytes) -> bytes:
     """A whole answer, as the client's API has it."""
-    return anthropic.answer_to_openai(body) if hosted and _translates(hosted, call) else body
+    return anthropic.answer_to_openai(body) if translates(hosted, call) else body
 
 
 def error(hosted: HostedSpec | None, call: Call, status: int, body: bytes) -> bytes:
     """A refusal."""
-    return anthropic.error_to_openai(status, body) if hosted and _translates(hosted, call) else body
+    return anthropic.error_to_openai(status, body) if translates(hosted, call) else body
 
 
 def stream(hosted: HostedSpec | None, call: Call) -> Callable[[bytes], bytes] | None:
     """From the target's events to the client's, or None when they are the same."""
-    if hosted is None or not _translates(hosted, call):
+    if not translates(hosted, call):
         return None
     options = json.loads(call.body).get("stream_options") or {}
     return anthropic.StreamTranslator(call.facts.model, bool(options.get("include_usage"))).feed
 
 
-def _translates(hosted: HostedSpec, call: Call) -> bool:
-    return hosted.protocol is Protocol.ANTHROPIC and call.route == CHAT
+def translates(hosted: HostedSpec | None, call: Call) -> bool:
+    """Whether the two speak differently."""
+    return hosted is not None and hosted.protocol is Protocol.ANTHROPIC and call.route == CHAT

@@ -72,11 +72,20 @@ class Policy:
         return near[int(rng.random() * len(near))]
 
 
+class UnknownPolicy(Exception):
+    """The fleet names one that it doesn't have."""
+
+
 def policies(spec: FleetSpec) -> dict[str, Policy]:
-    """Every name that a request may ask for."""
+    """Every name that a request may ask for. Raises UnknownPolicy."""
     names = {*(preset.value for preset in Preset), *spec.routing.policies}
     settings = {name: spec.routing.named_policy(name) for name in names}
-    return {name: policy(name, setting) for name, setting in settings.items() if setting is not None}
+    known = {name: policy(name, setting) for name, setting in settings.items() if setting is not None}
+    named = {spec.routing.policy, *(model.policy for model in spec.models), *(key.policy for key in spec.keys)}
+    if unknown := {name for name in named if name is not None} - known.keys():
+        # A config that was not rendered from a checked file. Better at the start than with each request.
+        raise UnknownPolicy(f"there is no routing policy {', '.join(sorted(unknown))}")
+    return known
 
 
 def policy(name: str, spec: PolicySpec) -> Policy:

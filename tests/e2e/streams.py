@@ -19,6 +19,8 @@ class Stream:
     """One of them. Everything the client was given, and the error that it raised, if it did."""
 
     number: int
+    site: str = ""
+    """Where it began."""
     pieces: list[str] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
     usages: list[tuple[int, int]] = field(default_factory=list)
@@ -61,7 +63,7 @@ async def _client(fleet: Fleet) -> AsyncIterator[AsyncOpenAI]:
 
 async def _read(client: AsyncOpenAI, stream: Stream) -> None:
     try:
-        chunks = await client.chat.completions.create(
+        answer = await client.chat.completions.with_raw_response.create(
             model="demo-chat",
             messages=[{"role": "user", "content": f"What is rayfleet? ({stream.number})"}],
             temperature=0,
@@ -71,7 +73,8 @@ async def _read(client: AsyncOpenAI, stream: Stream) -> None:
             extra_body={"ignore_eos": True},
             extra_headers={"x-rayfleet-policy": "least_loaded"},
         )
-        async for chunk in chunks:
+        stream.site = answer.headers["x-rayfleet-site"]
+        async for chunk in answer.parse():
             stream.ids.add(chunk.id)
             if chunk.usage is not None:
                 stream.usages.append((chunk.usage.prompt_tokens, chunk.usage.completion_tokens))
@@ -80,8 +83,3 @@ async def _read(client: AsyncOpenAI, stream: Stream) -> None:
                 stream.finish = choice.finish_reason or stream.finish
     except Exception as error:  # noqa: BLE001 - whatever the client raises is what the test is about
         stream.error = repr(error)
-
-
-def under_way(streams: list[Stream], share: float = 0.25, pieces: int = 10) -> bool:
-    """Whether so many of them have so many pieces."""
-    return sum(len(stream.pieces) >= pieces for stream in streams) >= share * len(streams)

@@ -13,7 +13,7 @@ from clusters.launch import local as launch
 from clusters.launch.processes import find
 from serve_app.cli.local import bring_back
 from tests.e2e.conftest import Fleet
-from tests.e2e.streams import Stream, run_streams, under_way
+from tests.e2e.streams import Stream, run_streams
 from tests.e2e.waiting import wait_for
 
 SITES = {"aws-us-east-1", "gcp-europe-west4", "onprem-zurich"}
@@ -39,7 +39,7 @@ def test_greedy_streams_are_the_same_twice(fleet: Fleet, undisturbed: list[Strea
 
 def test_a_drained_site_ends_its_streams_elsewhere(fleet: Fleet, undisturbed: list[Stream]) -> None:
     def drain(streams: list[Stream]) -> None:
-        _wait_for_victim(fleet, streams)
+        _wait_for_victim(streams)
         _drain(fleet, 0.0)
 
     before = _continuations(fleet)
@@ -58,7 +58,7 @@ def test_a_site_that_falls_silent_loses_no_stream(fleet: Fleet, undisturbed: lis
     def stop(streams: list[Stream]) -> None:
         # Found first: by the time that takes, streams would end.
         processes = _engines(fleet) if what == "the engine" else find(fleet.local.run.id, VICTIM)
-        _wait_for_victim(fleet, streams)
+        _wait_for_victim(streams)
         with _stopped(processes):
             assert wait_for(lambda: all(stream.finish or stream.error for stream in streams), 240)
 
@@ -70,7 +70,7 @@ def test_a_site_that_falls_silent_loses_no_stream(fleet: Fleet, undisturbed: lis
 
 def test_a_killed_site_loses_no_stream(fleet: Fleet, undisturbed: list[Stream]) -> None:
     def kill(streams: list[Stream]) -> None:
-        _wait_for_victim(fleet, streams)
+        _wait_for_victim(streams)
         assert launch.stop_cluster(fleet.local, VICTIM, grace_s=0) > 10
 
     before = _continuations(fleet)
@@ -80,15 +80,9 @@ def test_a_killed_site_loses_no_stream(fleet: Fleet, undisturbed: list[Stream]) 
     assert _continuations(fleet) > before
 
 
-def _wait_for_victim(fleet: Fleet, streams: list[Stream]) -> None:
-    """Until streams are under way, also where they are about to be disturbed."""
-    assert wait_for(lambda: under_way(streams) and _leases(fleet) > 0, 120)
-
-
-def _leases(fleet: Fleet) -> int:
-    (victim,) = [site for site in fleet.http.get("/fleet/sites").json() if site["site"] == VICTIM]
-    leases: int = victim["leases"].get("demo-chat", 0)
-    return leases
+def _wait_for_victim(streams: list[Stream]) -> None:
+    """Until streams are under way where they are about to be disturbed, with much of them still to come."""
+    assert wait_for(lambda: any(5 <= len(stream.pieces) <= 60 for stream in streams if stream.site == VICTIM), 120)
 
 
 def _drain(fleet: Fleet, deadline_s: float | None) -> None:
@@ -115,12 +109,13 @@ def _stopped(processes: list[psutil.Process]) -> Iterator[None]:
 
 
 def _fully_back(fleet: Fleet) -> bool:
-    """Requests bring an ejected placement back, and its share grows for a while."""
+    """Requests bring an ejected placement back, its share grows for a while, and it works off what it was given."""
     body = {"model": "demo-chat", "prompt": "a", "max_tokens": 1}
     fleet.http.post("/v1/completions", json=body, headers={"x-rayfleet-site-only": VICTIM})
     sites = fleet.http.get("/fleet/sites").json()
     whole = all(share == 1 for site in sites for share in site["shares"].values())
-    return fleet.healthy() == SITES and whole and not any(site["ejected"] for site in sites)
+    idle = not any(placement["running"] for site in sites for placement in site["placements"])
+    return fleet.healthy() == SITES and whole and idle and not any(site["ejected"] for site in sites)
 
 
 def _continuations(fleet: Fleet) -> float:

@@ -2,10 +2,12 @@
 
 import hashlib
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import openai
@@ -111,6 +113,15 @@ def connections() -> Iterator[None]:
 def three_sites() -> Iterator[list[FakeSite]]:
     with ExitStack() as stack:
         yield [stack.enter_context(FakeSite(name)) for name in ("east", "west", "north")]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scratch() -> Iterator[None]:
+    """Where gateways meet that share a port: a path short enough for a Unix socket, and gone afterwards."""
+    with TemporaryDirectory(prefix="rf-", dir="/tmp") as scratch, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", scratch)
+        patch.setattr(tempfile, "tempdir", scratch)
+        yield
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import anthropic
 import pytest
 
 from clusters.spec import FleetSpec, HostedSpec
+from serve_app.relay.delivery import MAX_TRANSLATED_BYTES
 from tests.fakes.engine.faults import End, Fault, too_many
 from tests.fakes.engine.handle import Engine
 from tests.serve_app.asking import CHAT, COMPLETIONS, FIELDS, SEA, hear, metric, post
@@ -220,6 +221,14 @@ def test_what_is_between_us_and_the_provider_is_not_told(
     answer = post(endpoint, CHAT, headers=only(name))
     assert (answer.status, answer.error["code"]) == (502, "upstream_failed")
     assert "provider says" not in answer.error["message"]
+
+
+def test_a_huge_answer_passes_but_is_not_translated(endpoint: Endpoint, target: Engine) -> None:
+    target.plan(Fault(padding=MAX_TRANSLATED_BYTES), Fault(padding=MAX_TRANSLATED_BYTES))
+    assert len(post(endpoint, CHAT, headers=only("openai")).body) > MAX_TRANSLATED_BYTES
+    refused = post(endpoint, CHAT, headers=only("claude"))
+    assert refused.status == 502
+    assert str(MAX_TRANSLATED_BYTES) in refused.error["message"]
 
 
 @PROTOCOL

@@ -174,7 +174,7 @@ def conversation(at: Desk, name: str) -> None:
     at.books.prefixes.learn(TALK.blocks, name)
 
 
-TALK = replace(FACTS, prompt_tokens=2100, blocks=tuple(range(16)))
+TALK = replace(FACTS, prompt_tokens=2100, blocks=tuple(range(8)))
 
 
 def test_a_conversation_returns_to_the_site_that_has_its_cache() -> None:

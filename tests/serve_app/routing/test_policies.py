@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from clusters.spec import Market, PolicySpec, Preset, RoutingSpec
+from serve_app.routing.policies import UnknownPolicy
 from tests.serve_app.routing.fleets import (
     FACTS,
     LEAST_LOADED,
@@ -100,6 +101,11 @@ def test_a_policy_is_the_requests_else_the_fleets() -> None:
     assert at.targets(LEAST_LOADED) == {"a"}
     with pytest.raises(KeyError):
         at.choose(replace(FACTS, policy="unheard-of"))
+
+
+def test_a_fleet_that_names_a_policy_it_lacks_does_not_start() -> None:
+    with pytest.raises(UnknownPolicy, match="policy no-such"):
+        desk("a", routing=RoutingSpec(policy="no-such"))
 
 
 def test_the_settings_of_a_named_policy_apply() -> None:
