@@ -13,10 +13,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit check format bench-router demo-model lock clean
+.PHONY: help install demo test test-unit check format bench-router bench-weights demo-model lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Install everything into .venv (a few minutes; instant when nothing changed)
 
@@ -41,6 +41,9 @@ format: install ## Format the code and mend what the linter can
 
 bench-router: install ## Measure the ingress beside its peers, pinned to a core each (ARGS=--strict: fail on a missed goal)
 	$(BIN)/python -m bench.router $(ARGS)
+
+bench-weights: install ## Measure how releases move, beside other clients (ARGS="--gib 8 --strict": more, fail on a missed goal)
+	$(BIN)/python -m bench.weights $(ARGS)
 
 demo-model: install ## Train the two demo models anew, into weights/demo
 	$(BIN)/python -m weights.demo_model $(ARGS)

@@ -4,17 +4,18 @@ from typing import Any, Literal
 
 import yaml
 
-from clusters.spec import FleetSpec, PlacementSpec, SiteSpec
+from clusters.spec import FleetSpec, Loading, PlacementSpec, SiteSpec
 
 AGENT_APP = "fleet-agent"
 INGRESS_APP = "rayfleet"
+REPLICATOR_APP = "fleet-replicator"
 
 Config = dict[str, Any]
 Device = Literal["gpu", "cpu"]
 
 
 def site_config(fleet: FleetSpec, site: SiteSpec, host: str, port: int, device: Device | None = None) -> Config:
-    """One application per model at the site, and the site agent's.
+    """One application per model at the site, the site agent's, and that of the replicator of weights.
 
     `device` overrides what the pools say: `cpu` runs engines without GPUs and books GPUs only as Ray resources.
     """
@@ -33,6 +34,7 @@ def site_config(fleet: FleetSpec, site: SiteSpec, host: str, port: int, device: 
                     "placements": [_agent_placement(fleet, placement) for placement in placements],
                 },
             },
+            _replicator_app(fleet, site),
             *(_model_app(fleet, site, placement, device) for placement in placements),
         ],
     }
@@ -65,6 +67,46 @@ def _agent_placement(fleet: FleetSpec, placement: PlacementSpec) -> Config:
     return {"model": model.name, "release": model.release, "capacity": placement.capacity}
 
 
+def _replicator_app(fleet: FleetSpec, site: SiteSpec) -> Config:
+    placements = fleet.placements_at(site.name)
+    models = dict.fromkeys(placement.model for placement in placements)
+    home_first = sorted(fleet.sites, key=lambda other: other.name != fleet.weights.home)
+    cached = [placement for placement in placements if placement.loading is Loading.CACHED]
+    return {
+        "name": REPLICATOR_APP,
+        "route_prefix": None,
+        "import_path": "serve_app.site:replicator",
+        "args": {
+            "site": site.name,
+            "sites": [_source(other) for other in home_first],
+            "weights": _plain(fleet.weights),
+            "wants": [
+                {
+                    "model": model,
+                    "release": fleet.model(model).release,
+                    "sites": [other.name for other in fleet.sites if _serves(fleet, other, model)],
+                }
+                for model in models
+            ],
+            "pools": {placement.model: site.pool(placement.pool).resource for placement in cached},
+        },
+    }
+
+
+def _source(site: SiteSpec) -> Config:
+    return {
+        "name": site.name,
+        "provider": site.provider.value,
+        "region": site.region,
+        "egress_price": site.egress_price,
+        "store": _plain(site.store),
+    }
+
+
+def _serves(fleet: FleetSpec, site: SiteSpec, model: str) -> bool:
+    return any(placement.model == model for placement in fleet.placements_at(site.name))
+
+
 def _model_app(fleet: FleetSpec, site: SiteSpec, placement: PlacementSpec, device: Device | None) -> Config:
     pool = site.pool(placement.pool)
     return {
@@ -78,8 +120,7 @@ def _model_app(fleet: FleetSpec, site: SiteSpec, placement: PlacementSpec, devic
             "device": device or ("gpu" if pool.gpus else "cpu"),
             "store": _plain(site.store),
             "token_variable": site.token_variable,
-            "cache_dir": fleet.weights.cache_dir,
-            "parallel_files": fleet.weights.parallel_files,
+            "weights": _plain(fleet.weights),
         },
     }
 

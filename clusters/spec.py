@@ -5,19 +5,11 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
-PolicyName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
-HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
-StoreUrl = Annotated[str, StringConstraints(pattern=r"^(s3|gs|file)://[^\s]+$")]
-EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
-
-
-class Spec(BaseModel):
-    """Frozen, and closed: an unknown field is a mistake, not an extension point."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from clusters.fields import EnvName, HttpUrl, Name, PolicyName, ReleaseId, Spec
+from clusters.scaling import AutoscalingSpec
+from clusters.storage import StoreSpec, WeightsSpec
 
 
 class Provider(StrEnum):
@@ -80,22 +72,6 @@ class Protocol(StrEnum):
 
 EGRESS_USD_PER_GB = {Provider.AWS: 0.09, Provider.GCP: 0.12, Provider.ONPREM: 0.0}
 """List prices to the internet, first terabytes, 2026-11: AWS data transfer out, GCP premium tier."""
-
-
-class StoreSpec(Spec):
-    """An object store, and which credentials open it. No secret is ever written here."""
-
-    url: StoreUrl = Field(description="s3://bucket/prefix, gs://bucket/prefix or file:///directory")
-    endpoint: HttpUrl | None = Field(
-        None, description="of an S3-compatible or GCS server; unset means the provider's own"
-    )
-    region: str | None = Field(None, description="S3 signing region; unset means the profile's")
-    profile: str | None = Field(
-        None, description="s3: profile in the AWS credentials file; unset means the normal chain"
-    )
-    credentials_file: str | None = Field(
-        None, description="gs: path of a service-account JSON file; unset means application default credentials"
-    )
 
 
 class PoolSpec(Spec):
@@ -168,7 +144,7 @@ class ModelSpec(Spec):
 
     name: Name
     source: str = Field(description="where `rayfleet weights push` reads: a directory or hf://org/repo@revision")
-    release: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")] = Field(
+    release: ReleaseId = Field(
         description="first 12 hex digits of the release's digest, as `rayfleet weights push` prints it"
     )
     tasks: tuple[Task, ...] = Field(min_length=1)
@@ -188,14 +164,13 @@ class BatchingSpec(Spec):
     max_num_batched_tokens: int = Field(2048, ge=16, description="tokens in one step")
 
 
-class AutoscalingSpec(Spec):
-    """Bounds and damping of `autoscaling.policy`."""
+class Loading(StrEnum):
+    """How an engine gets its weights."""
 
-    min_replicas: int = Field(1, ge=1)
-    max_replicas: int = Field(1, ge=1, le=1000)
-    target_queue_depth: float = Field(8, gt=0, description="running and waiting requests that one replica should have")
-    window_s: float = Field(30, gt=0, description="seconds of samples that a decision averages")
-    scale_down_delay_s: float = Field(300, ge=0, description="seconds that the need must stay lower before replicas go")
+    CACHED = "cached"
+    """From the node's disk, where every part was verified."""
+    STREAMED = "streamed"
+    """Straight from the site's store (vLLM's `runai_streamer`): what the replicator verified there is believed."""
 
 
 class PlacementSpec(Spec):
@@ -210,6 +185,9 @@ class PlacementSpec(Spec):
     cpus: float = Field(1, gt=0, description="CPUs per replica")
     batching: BatchingSpec = BatchingSpec()
     autoscaling: AutoscalingSpec = AutoscalingSpec()
+    loading: Loading = Field(
+        Loading.CACHED, description="cached: from the node's disk; streamed: from the site's store"
+    )
     engine: dict[str, Any] = Field(
         default_factory=dict, description="further vLLM engine arguments, passed as they are"
     )
@@ -357,14 +335,6 @@ class KeySpec(Spec):
     @property
     def billed_to(self) -> str:
         return self.tenant or self.name
-
-
-class WeightsSpec(Spec):
-    """Where releases are pushed first, and how they are copied on."""
-
-    home: Name = Field(description="the site whose store receives `rayfleet weights push`")
-    cache_dir: str = Field("/var/cache/rayfleet", description="node-local directory that engines load from")
-    parallel_files: int = Field(4, ge=1, le=64, description="files in flight per site")
 
 
 class FleetSpec(Spec):

@@ -44,6 +44,27 @@ class PlacementState(Frozen):
     message: str = Field("", description="why it is not ready, for people")
 
 
+class ReleasePhase(StrEnum):
+    """Of a release at a site's store."""
+
+    ABSENT = "absent"
+    COPYING = "copying"
+    STORED = "stored"
+    FAILED = "failed"
+    """Copying it failed, and will be tried again."""
+
+
+class ReleaseState(Frozen):
+    """One release that a site should hold, for a placement that it has or is about to have."""
+
+    model: str
+    release: str
+    phase: ReleasePhase
+    share: float = Field(0, ge=0, le=1, description="of its bytes, as far as the store has them; while copying")
+    nodes: int = Field(0, ge=0, description="nodes that have it on their disk")
+    message: str = Field("", description="what it waits for, or what went wrong")
+
+
 class SiteState(Frozen):
     """What a site says of itself at one moment."""
 
@@ -53,6 +74,7 @@ class SiteState(Frozen):
         None, description="draining: seconds that running streams may still stay; None means it is not"
     )
     placements: tuple[PlacementState, ...] = ()
+    releases: tuple[ReleaseState, ...] = ()
 
     def placement(self, model: str) -> PlacementState | None:
         return next((placement for placement in self.placements if placement.model == model), None)

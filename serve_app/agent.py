@@ -11,7 +11,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
 
-from clusters.state import DrainOrder, EngineSample, PlacementState, Readiness, SiteState
+from clusters.state import DrainOrder, EngineSample, PlacementState, Readiness, ReleaseState, SiteState
 from serve_app.gate import TokenGate, site_token
 from serve_app.site_args import ENGINE_DEPLOYMENT, AgentAppArgs, AgentPlacement
 
@@ -28,6 +28,7 @@ class SiteAgent:
     def __init__(self, args: AgentAppArgs):
         self._args = args
         self._samples: dict[str, dict[str, EngineSample]] = {}
+        self._releases: tuple[ReleaseState, ...] = ()
         self._applications: Mapping[str, ApplicationStatusOverview] = {}
         self._refresher: asyncio.Task[None] | None = None
         self._drained_at: float | None = None
@@ -47,6 +48,10 @@ class SiteAgent:
         """An engine replica's latest sample."""
         parsed = EngineSample.model_validate(sample)
         self._samples.setdefault(model, {})[parsed.replica] = parsed
+
+    async def report_releases(self, releases: Sequence[dict[str, object]]) -> None:
+        """What the site's replicator knows of every release that it keeps here."""
+        self._releases = tuple(ReleaseState.model_validate(release) for release in releases)
 
     async def drain(self, order: DrainOrder) -> SiteState:
         """An order of the ingress: the site says so of itself, and so every ingress replica learns of it."""
@@ -68,6 +73,7 @@ class SiteAgent:
                 )
                 for placement in self._args.placements
             ),
+            releases=self._releases,
         )
 
     async def _refresh(self) -> None:

@@ -1,4 +1,4 @@
-"""Binds a placement to `ray.serve.llm`: its arguments, its weights, its server."""
+"""Binds a placement to `ray.serve.llm`: its arguments and its server."""
 
 import asyncio
 import os
@@ -6,21 +6,20 @@ import time
 from typing import Any
 
 import ray
+import vllm
 from ray import serve
-from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autoscaling.ray_config import autoscaling_config
 from autoscaling.ray_policy import DEPTH_METRIC
 from clusters.render import AGENT_APP
-from clusters.spec import StoreSpec
+from clusters.spec import Loading
 from clusters.state import EngineSample
 from serve_app.engine_stats import latest
+from serve_app.engine_weights import EngineWeights, WeightsCallback, streaming_arguments
 from serve_app.gate import TokenGate, site_token
 from serve_app.site_args import ModelAppArgs
-from weights.cache import fetch
-from weights.store import open_store
+from weights.compile_cache import engine_name
 
 REPORT_INTERVAL_S = 0.5
 CPU_KV_CACHE_BYTES = 128 * 2**20
@@ -40,13 +39,7 @@ def llm_config(args: ModelAppArgs) -> LLMConfig:
         server_cls=EngineServer,
         callback_config={
             "callback_class": WeightsCallback,
-            "callback_kwargs": {
-                "store": args.store.model_dump(),
-                "release": args.model.release,
-                "cache_dir": args.cache_dir,
-                "parallel_files": args.parallel_files,
-                "site": placement.site,
-            },
+            "callback_kwargs": _weights(args).model_dump(mode="json"),
         },
         experimental_configs={"token_variable": args.token_variable},
         deployment_config={
@@ -54,6 +47,20 @@ def llm_config(args: ModelAppArgs) -> LLMConfig:
             "ray_actor_options": {"num_cpus": 0},
             "autoscaling_config": autoscaling_config(placement.autoscaling),
         },
+    )
+
+
+def _weights(args: ModelAppArgs) -> EngineWeights:
+    accelerator = args.pool.accelerator if args.device == "gpu" else None
+    return EngineWeights(
+        model=args.model.name,
+        release=args.model.release,
+        site=args.placement.site,
+        engine=engine_name(vllm.__version__, accelerator or args.device),
+        loading=args.placement.loading,
+        store=args.store,
+        weights=args.weights,
+        token_variable=args.token_variable,
     )
 
 
@@ -78,35 +85,9 @@ def _engine_arguments(args: ModelAppArgs) -> dict[str, Any]:
     else:
         arguments["gpu_memory_utilization"] = round(min(placement.gpus, 1) * (1 - GPU_HEADROOM), 3)
         arguments["tensor_parallel_size"] = max(1, int(placement.gpus))
+    if placement.loading is Loading.STREAMED:
+        arguments |= streaming_arguments(args.store)
     return arguments | placement.engine
-
-
-class WeightsCallback(CallbackBase):  # type: ignore[misc]
-    """Before the engine starts: brings the release from the site's store to every node that this replica uses."""
-
-    async def on_before_node_init(self) -> None:
-        nodes = set(ray.util.placement_group_table(self.ctx.placement_group)["bundles_to_node_id"].values())
-        here = ray.get_runtime_context().get_node_id()
-        elsewhere = [
-            _fetch_release.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-                self.llm_config.model_id, **self.kwargs
-            )
-            for node in nodes - {here}
-        ]
-        path = await asyncio.to_thread(fetch_release, self.llm_config.model_id, **self.kwargs)
-        await asyncio.gather(*elsewhere)
-        self.llm_config.get_engine_config().hf_model_id = path
-        self.ctx.run_init_node = False
-
-
-def fetch_release(
-    model: str, store: dict[str, Any], release: str, cache_dir: str, parallel_files: int, site: str
-) -> str:
-    """Returns the local directory that holds the verified release."""
-    return str(fetch(open_store(StoreSpec(**store)), model, release, cache_dir, parallel_files, site))
-
-
-_fetch_release = ray.remote(num_cpus=0)(fetch_release)
 
 
 class EngineServer(LLMServer):  # type: ignore[misc]
@@ -116,6 +97,8 @@ class EngineServer(LLMServer):  # type: ignore[misc]
         # Before the engine loads for minutes.
         self._token = site_token(self._llm_config.experimental_configs["token_variable"], os.environ)
         await super().start()
+        weights = EngineWeights.model_validate(self._llm_config.callback_config.callback_kwargs)
+        self._saving = asyncio.create_task(asyncio.to_thread(weights.save_compiled))
         self._reporter = asyncio.create_task(self._report())
 
     async def __serve_build_asgi_app__(self) -> TokenGate:

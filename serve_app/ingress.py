@@ -9,7 +9,9 @@ from ray.serve import Application
 
 from autoscaling.ray_config import autoscaling_config
 from autoscaling.ray_policy import DEPTH_METRIC
-from clusters.spec import AutoscalingSpec, FleetSpec, IngressSpec, Spec
+from clusters.fields import Spec
+from clusters.scaling import AutoscalingSpec
+from clusters.spec import FleetSpec, IngressSpec
 from serve_app.gateway import Gateway
 from serve_app.ray_metrics import RayMetrics
 from serve_app.relay.targets import secrets

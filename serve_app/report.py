@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from clusters.spec import FleetSpec
-from clusters.state import FleetState, PlacementState
+from clusters.state import FleetState, PlacementState, ReleaseState
 from serve_app.routing.books import Books
 from serve_app.routing.filters import why_unhealthy
 
@@ -27,6 +27,7 @@ class SiteReport(BaseModel):
     shares: dict[str, float]
     """Of their capacity, that models may be given there: less than 1 while they come back."""
     placements: tuple[PlacementState, ...]
+    releases: tuple[ReleaseState, ...]
 
 
 def site_reports(
@@ -52,6 +53,7 @@ def site_reports(
                 ejected={model: verdict.ejected for model, verdict in verdicts.items() if verdict.ejected},
                 shares={model: verdict.share for model, verdict in verdicts.items()},
                 placements=state.placements if state is not None else (),
+                releases=state.releases if state is not None else (),
             )
         )
     return tuple(reports)

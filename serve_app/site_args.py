@@ -1,7 +1,10 @@
 """The `args` of a site's Serve applications, as `clusters/render.py` writes them into `config.yaml`."""
 
+from clusters.fields import Spec
 from clusters.render import Device
-from clusters.spec import ModelSpec, PlacementSpec, PoolSpec, Spec, StoreSpec
+from clusters.spec import ModelSpec, PlacementSpec, PoolSpec
+from clusters.storage import StoreSpec, WeightsSpec
+from weights.reconcile import SourceSpec, WantSpec
 
 ENGINE_DEPLOYMENT = "EngineServer"
 """`ray.serve.llm` names a model's deployment after the server's class."""
@@ -16,8 +19,7 @@ class ModelAppArgs(Spec):
     device: Device
     store: StoreSpec
     token_variable: str
-    cache_dir: str
-    parallel_files: int
+    weights: WeightsSpec
 
 
 class AgentPlacement(Spec):
@@ -34,3 +36,15 @@ class AgentAppArgs(Spec):
     site: str
     token_variable: str
     placements: tuple[AgentPlacement, ...]
+
+
+class ReplicatorAppArgs(Spec):
+    """Of the site's replicator."""
+
+    site: str
+    sites: tuple[SourceSpec, ...]
+    """Whose stores it may read, the home first, its own included."""
+    weights: WeightsSpec
+    wants: tuple[WantSpec, ...]
+    pools: dict[str, str]
+    """By model: the Ray resource of the nodes that keep its releases on their disks."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from clusters.launch.processes import Run, end
 from clusters.launch.stores import LocalStore, start_store
-from clusters.spec import MachinesSpec, PoolSpec, Provider, SiteSpec, StoreSpec
+from clusters.spec import MachinesSpec, PoolSpec, Provider, SiteSpec
+from clusters.storage import StoreSpec
 
 URLS = {
     Provider.AWS: "s3://test-bucket/some/prefix",

@@ -2,94 +2,104 @@
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
 
-from clusters.spec import StoreSpec
-from weights.errors import AccessDenied, NotFound, StoreError
-from weights.store import CHUNK, Stored
+from clusters.storage import StoreSpec
+from weights import directory_upload
+from weights.directory_root import INCOMING, Root
+from weights.store import PIECE, Stored, Unfinished, Upload
 
-INCOMING = ".incoming"
-"""Where objects are written until they are whole; no key lies in it."""
+COPIED = 2**30
+"""Bytes that the kernel is asked to copy at once."""
+NO_COPYING = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 
 
 class DirectoryStore:
-    """The directory must exist, as a bucket must: creating it would hide a file system that is not mounted."""
+    """The directory must exist. Several processes, on several machines, may use it at once."""
 
     def __init__(self, spec: StoreSpec, environ: Mapping[str, str]) -> None:
         self.url = spec.url
-        self._root = Path(unquote(urlsplit(spec.url).path))
+        self._root = Root(spec.url)
 
-    def size(self, key: str) -> int | None:
-        with self._translated("read", key):
-            path = self._path(key)
-            return path.stat().st_size if path.is_file() else None
+    @property
+    def conditional(self) -> bool:
+        with self._root.translated("write"), self._root.locked() as locked:
+            return locked
+
+    def find(self, key: str) -> Stored | None:
+        with self._root.translated("find", key):
+            return self._root.stored(key)
 
     def objects(self, prefix: str) -> Iterator[Stored]:
-        with self._translated("list objects"):
+        with self._root.translated("list objects"):
             # Only the directories below the last slash of the prefix can hold its keys.
-            top = self._path(prefix.rpartition("/")[0])
+            top = self._root.path(prefix.rpartition("/")[0])
             for directory, below, files in os.walk(top, onerror=_raise_unless_absent):
-                if directory == str(self._root):
+                if directory == str(self._root.top):
                     below[:] = [name for name in below if name != INCOMING]
                 for path in (Path(directory, name) for name in files):
-                    key = path.relative_to(self._root).as_posix()
-                    if key.startswith(prefix):
-                        yield Stored(key, path.stat().st_size)
+                    key = path.relative_to(self._root.top).as_posix()
+                    # What goes meanwhile is not there.
+                    if key.startswith(prefix) and (stored := self._root.stored(key)):
+                        yield stored
 
-    def read(self, key: str, offset: int, length: int) -> bytes:
-        with self._translated("read", key), self._path(key).open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
+    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
+        end = offset + length
+        with self._root.translated("read", key), self._root.path(key).open("rb", buffering=0) as file:
+            while piece := os.pread(file.fileno(), min(PIECE, end - offset), offset):
+                yield piece
+                offset += len(piece)
 
-    def write(self, key: str, content: Path | bytes) -> None:
-        with self._translated("write", key):
-            path = self._path(key)
-            incoming = self._root / INCOMING
-            incoming.mkdir(exist_ok=True)
-            aside = incoming / f"{os.getpid()}-{secrets.token_hex(8)}"
-            try:
-                with _opened(content) as source, aside.open("xb") as file:
-                    shutil.copyfileobj(source, file, CHUNK)
-                    file.flush()
-                    os.fsync(file.fileno())
-                path.parent.mkdir(parents=True, exist_ok=True)
-                aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
+    def write(self, key: str, content: bytes) -> None:
+        with self._root.translated("write", key), self._root.aside(key) as aside:
+            aside.write_bytes(content)
+            self._root.appear(aside, key)
+
+    def write_if(self, key: str, content: bytes, version: str | None) -> bool:
+        with self._root.translated("write", key), self._root.aside(key) as aside:
+            aside.write_bytes(content)
+            return self._root.appear(aside, key, lambda there: (there.version if there else None) == version)
+
+    def copy(self, source: str, key: str, size: int) -> None:
+        with (
+            self._root.translated("copy", source),
+            self._root.path(source).open("rb", buffering=0) as file,
+            self._root.aside(key) as aside,
+        ):
+            with aside.open("wb", buffering=0) as sink:
+                _copy(file, sink)
+            self._root.appear(aside, key)
+
+    def upload(self, key: str, size: int, token: str | None = None) -> Upload:
+        return directory_upload.open_upload(self._root, key, size, token)
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        return directory_upload.unfinished(self._root, prefix)
+
+    def abort(self, unfinished: Unfinished) -> None:
+        directory_upload.abort(self._root, unfinished.key, unfinished.token)
 
     def delete(self, key: str) -> None:
-        with self._translated("delete", key):
-            self._path(key).unlink(missing_ok=True)
+        with self._root.translated("delete", key):
+            self._root.remove(key)
 
-    def _path(self, key: str) -> Path:
-        if not self._root.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "no such directory", str(self._root))
-        return self._root / key
-
-    @contextmanager
-    def _translated(self, verb: str, key: str = "") -> Iterator[None]:
-        operation = f"{verb} {key}".rstrip()
-        try:
-            yield
-        except PermissionError as error:
-            raise AccessDenied(
-                self.url, operation, str(error), f"needs permission to {verb} {error.filename}"
-            ) from error
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotFound(self.url, operation, str(error)) from error
-        except OSError as error:
-            raise StoreError(self.url, operation, str(error)) from error
+    def free(self) -> int | None:
+        with self._root.translated("find"):
+            return self._root.free()
 
 
-def _opened(content: Path | bytes) -> BinaryIO:
-    return BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+def _copy(source: BinaryIO, sink: BinaryIO) -> None:
+    """By the kernel, which may share the blocks; else through here."""
+    try:
+        while os.copy_file_range(source.fileno(), sink.fileno(), COPIED):
+            pass
+    except OSError as error:
+        if error.errno not in NO_COPYING:
+            raise
+        shutil.copyfileobj(source, sink, PIECE)
 
 
 def _raise_unless_absent(error: OSError) -> None:

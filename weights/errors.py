@@ -8,7 +8,10 @@
     │   └── NotFound         … because the bucket or object is not there
     ├── Corrupt              bytes that are not those of the manifest
     ├── ReleaseMissing       a store that lacks a release which it should hold
-    └── DiskFull             no room on this machine
+    ├── DiskFull             no room on this machine
+    ├── OverBudget           it would cost more than allowed
+    ├── Stalled              nothing moves any more
+    └── Conflict             somebody else was faster
 
 Constructor arguments are the exception's `args`, so that all of them survive pickling between Ray processes. What third
 parties raise is translated where it is caught; no message carries a secret.
@@ -86,3 +89,23 @@ class DiskFull(WeightsError):
 
     def __str__(self) -> str:
         return f"no room in {self.directory} for {self.needed:,} bytes: free some, or choose a larger disk"
+
+
+class OverBudget(WeightsError):
+    """Copying would cost more than the fleet allows without being asked; as text, how much and what would allow it."""
+
+
+class Stalled(WeightsError):
+    """Not one byte moved to or from `place` for `seconds`."""
+
+    def __init__(self, place: str, seconds: float) -> None:
+        super().__init__(place, seconds)
+        self.place = place
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"{self.place}: no byte moved for {self.seconds:.0f} s; what landed is kept, run it again to go on"
+
+
+class Conflict(WeightsError):
+    """Somebody else changed the same thing at the same time; as text, what it was."""

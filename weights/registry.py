@@ -1,19 +1,32 @@
 """Which releases a store holds. A release is there when its manifest is, and the manifest is written last."""
 
+import logging
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from weights.errors import Corrupt, InvalidManifest, NotFound, ReleaseMissing
 from weights.manifest import MANIFEST, MAX_BYTES, Manifest
-from weights.store import Store, Stored, chunks
+from weights.store import Store, Stored
+
+log = logging.getLogger(__name__)
+
+Release = tuple[str, str]
+"""A model and the id of its release."""
+
+MODELS = "models/"
+CACHES = ".caches"
+"""What engines compiled for a release lies beside it, below its id and this."""
+RELEASE_ID = re.compile(r"[0-9a-f]{12}")
 
 
 def release_prefix(model: str, release: str) -> str:
     """Where a release's files and its manifest lie in every store."""
-    return f"models/{model}/{release}/"
+    return f"{MODELS}{model}/{release}/"
 
 
 def has_release(store: Store, model: str, release: str) -> bool:
-    return store.size(release_prefix(model, release) + MANIFEST) is not None
+    return store.find(release_prefix(model, release) + MANIFEST) is not None
 
 
 def require_release(store: Store, model: str, release: str, site: str) -> None:
@@ -28,22 +41,18 @@ def push_command(model: str) -> str:
 
 
 def replicate_command(model: str, site: str | None = None) -> str:
-    """What brings a release from the home store to one site's store, or to all."""
+    """What brings a release to one site's store, or to all."""
     return f"rayfleet weights replicate {model}" + (f" --site {site}" if site else "")
 
 
 def load_manifest(store: Store, model: str, release: str, mend: str) -> Manifest:
     """The manifest of a release. Raises Corrupt when it is not that, and ReleaseMissing, with the command `mend`."""
     key = release_prefix(model, release) + MANIFEST
-    size = store.size(key)
-    if size is None:
+    found = read_object(store, key, MAX_BYTES)
+    if found is None:
         raise ReleaseMissing(model, release, store.url, mend)
-    if size > MAX_BYTES:
-        raise Corrupt(key, store.url, f"it has {size:,} bytes, more than {MAX_BYTES:,}")
     try:
-        manifest = Manifest.from_json(b"".join(chunks(store, key, size)))
-    except NotFound as error:
-        raise ReleaseMissing(model, release, store.url, mend) from error
+        manifest = Manifest.from_json(found[1])
     except InvalidManifest as error:
         raise Corrupt(key, store.url, str(error)) from error
     if (manifest.model, manifest.release) != (model, release):
@@ -56,14 +65,75 @@ def publish(store: Store, manifest: Manifest) -> None:
     store.write(release_prefix(manifest.model, manifest.release) + MANIFEST, manifest.to_json())
 
 
+def unpublish(store: Store, model: str, release: str) -> None:
+    """The release is no more at the store, though its files are. Nothing happens when it isn't there."""
+    store.delete(release_prefix(model, release) + MANIFEST)
+
+
 def stored_files(store: Store, model: str, release: str) -> Iterator[Stored]:
     """What lies at the store under a release, complete or not; keys are paths within the release."""
     prefix = release_prefix(model, release)
-    return (Stored(item.key.removeprefix(prefix), item.size) for item in store.objects(prefix))
+    return (replace(item, key=item.key.removeprefix(prefix)) for item in store.objects(prefix))
 
 
 def releases(store: Store, model: str) -> tuple[str, ...]:
     """The ids of a model's complete releases, sorted."""
-    prefix = f"models/{model}/"
-    parts = (item.key.removeprefix(prefix).split("/") for item in store.objects(prefix))
-    return tuple(sorted(path[0] for path in parts if path[1:] == [MANIFEST]))
+    return tuple(sorted(release for _, release in _published(store, f"{MODELS}{model}/")))
+
+
+def models(store: Store) -> tuple[str, ...]:
+    """Which models have a complete release at the store, sorted."""
+    return tuple(sorted({model for model, _ in _published(store, MODELS)}))
+
+
+def history(store: Store, model: str) -> tuple[Manifest, ...]:
+    """The manifests of a model's complete releases, the latest made first. One that is corrupt hides no other: it is
+    logged and left out.
+    """
+    found = []
+    for release in releases(store, model):
+        try:
+            found.append(load_manifest(store, model, release, push_command(model)))
+        except ReleaseMissing:  # removed since it was listed
+            continue
+        except Corrupt as error:
+            log.warning("%s", error)
+    return tuple(sorted(found, key=lambda manifest: (manifest.created, manifest.release), reverse=True))
+
+
+def release_of(key: str) -> tuple[Release, str] | None:
+    """The release under which an object lies, and its path there."""
+    match key.split("/", 3):
+        case ["models", model, release, path] if RELEASE_ID.fullmatch(release):
+            return (model, release), path
+    return None
+
+
+def cached_release(key: str) -> Release | None:
+    """The release that an object is a cache of."""
+    match key.split("/", 3):
+        case ["models", model, directory, _] if directory.endswith(CACHES):
+            release = directory.removesuffix(CACHES)
+            return (model, release) if RELEASE_ID.fullmatch(release) else None
+    return None
+
+
+def read_object(store: Store, key: str, limit: int) -> tuple[Stored, bytes] | None:
+    """A small object, or None when there is none. Raises Corrupt where it is larger than `limit` bytes.
+
+    The content is at least as new as the version, so that whoever replaces that version has seen what it held.
+    """
+    stored = store.find(key)
+    if stored is None:
+        return None
+    if stored.size > limit:
+        raise Corrupt(key, store.url, f"it has {stored.size:,} bytes, more than {limit:,}")
+    try:
+        return stored, b"".join(store.read(key, 0, limit)) if stored.size else b""
+    except NotFound:  # removed since it was found
+        return None
+
+
+def _published(store: Store, prefix: str) -> Iterator[Release]:
+    places = (release_of(item.key) for item in store.objects(prefix))
+    return (place[0] for place in places if place and place[1] == MANIFEST)

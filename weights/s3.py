@@ -1,160 +1,203 @@
 """Amazon S3 and servers that speak its protocol, by boto3."""
 
+import random
+import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from contextlib import suppress
+from secrets import token_hex
 
-import botocore.session
-from boto3.s3.transfer import TransferConfig, create_transfer_manager
-from boto3.session import Session
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    ProfileNotFound,
-    ReadTimeoutError,
-    ResponseStreamingError,
-)
+from botocore.exceptions import ClientError
 
-from clusters.spec import StoreSpec
-from weights.errors import AccessDenied, NotFound, StoreError
-from weights.store import CHUNK, Stored
+from clusters.storage import StoreSpec
+from weights import s3_upload
+from weights.errors import StoreError
+from weights.manifest import part_bytes
+from weights.parallel import for_each
+from weights.s3_bucket import ABSENT, ATTEMPTS, BROKEN, UNKNOWN, code_of, open_bucket
+from weights.store import PIECE, Stored, Unfinished, Upload
 
-PERMISSIONS = {
-    "list objects": "s3:ListBucket",
-    "read": "s3:GetObject and s3:ListBucket",
-    "write": "s3:PutObject",
-    "delete": "s3:DeleteObject",
-}
-DENIED = {
-    "401",
-    "403",
-    "AccessDenied",
-    "AllAccessDisabled",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "RequestTimeTooSkewed",
-    "SignatureDoesNotMatch",
-}
-ABSENT = {"404", "NoSuchBucket", "NoSuchKey", "NotFound"}
-ATTEMPTS = 4
-CONNECTIONS = 64
-"""More threads than this wait for each other."""
+COPY_BYTES = 5 * 2**30
+"""S3 copies no larger object in one request."""
+COPY_PART = 2**30
+COPIES = 4
+"""Parts of one copy at once."""
+PAUSE_S = 0.25
+UNMET = {"409", "412", "ConditionalRequestConflict", "PreconditionFailed"}
 
 
 class S3Store:
     """Credentials: the spec's profile in the files that `environ` names, else boto3's own chain."""
 
     def __init__(self, spec: StoreSpec, environ: Mapping[str, str]) -> None:
-        url = urlsplit(spec.url)
         self.url = spec.url
-        self._bucket = url.netloc
-        self._prefix = url.path.strip("/") + "/" if url.path.strip("/") else ""
-        with self._translated("open"):
-            self._client = _client(spec, environ)
-        self._transfer = TransferConfig(multipart_threshold=CHUNK, multipart_chunksize=CHUNK, max_concurrency=4)
+        self._bucket = open_bucket(spec, environ)
+        self._client = self._bucket.client
+        self._probing = threading.Lock()
+        self._conditional: bool | None = None
 
-    def size(self, key: str) -> int | None:
-        with self._translated("read", key):
+    @property
+    def conditional(self) -> bool:
+        with self._probing:
+            if self._conditional is None:
+                self._conditional = self._probe()
+            return self._conditional
+
+    def find(self, key: str) -> Stored | None:
+        with self._bucket.translated("find", key):
             try:
-                return int(self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["ContentLength"])
+                answer = self._client.head_object(**self._bucket.at(key))
             except ClientError as error:
-                if _code(error) not in ABSENT:
+                # HEAD has no body that would tell a missing object from a missing bucket, a wrong key or a wrong
+                # clock; a listing has one.
+                self._client.list_objects_v2(Bucket=self._bucket.name, Prefix=self._bucket.at(key)["Key"], MaxKeys=1)
+                if code_of(error) not in ABSENT:
                     raise
-            # HEAD has no body that would tell a missing object from a missing bucket; a listing does.
-            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + key, MaxKeys=1)
-            return None
+                return None
+        return Stored(key, answer["ContentLength"], _version(answer), answer["LastModified"].timestamp())
 
     def objects(self, prefix: str) -> Iterator[Stored]:
-        with self._translated("list objects"):
+        with self._bucket.translated("list objects"):
             pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+            for page in pages.paginate(Bucket=self._bucket.name, Prefix=self._bucket.prefix + prefix):
                 for item in page.get("Contents", ()):
-                    yield Stored(item["Key"].removeprefix(self._prefix), item["Size"])
+                    key, modified = self._bucket.relative(item["Key"]), item["LastModified"].timestamp()
+                    yield Stored(key, item["Size"], _version(item), modified)
 
-    def read(self, key: str, offset: int, length: int) -> bytes:
-        with self._translated("read", key):
-            for attempt in range(1, ATTEMPTS + 1):
-                answer = self._client.get_object(
-                    Bucket=self._bucket, Key=self._prefix + key, Range=f"bytes={offset}-{offset + length - 1}"
-                )
+    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
+        end, broken = offset + length, 0
+        with self._bucket.translated("read", key):
+            while offset < end:
+                answer = self._client.get_object(**self._bucket.at(key), Range=f"bytes={offset}-{end - 1}")
                 try:
-                    return bytes(answer["Body"].read())
-                except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
-                    # boto3 retries requests, but not the reading of an answer.
-                    if attempt == ATTEMPTS:
+                    if not answer.get("ContentRange", "").startswith(f"bytes {offset}-"):
+                        raise StoreError(self.url, f"read {key}", "the server ignores which bytes it is asked for")
+                    for piece in answer["Body"].iter_chunks(PIECE):
+                        yield piece
+                        offset, broken = offset + len(piece), 0
+                    return
+                except BROKEN:
+                    broken += 1
+                    if broken == ATTEMPTS:
                         raise
-            raise AssertionError("unreachable")
+                    time.sleep(random.uniform(0.5, 1) * PAUSE_S * 2**broken)
+                finally:
+                    answer["Body"].close()
 
-    def write(self, key: str, content: Path | bytes) -> None:
-        with self._translated("write", key):
-            if isinstance(content, bytes):
-                self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=content)
-            else:
-                # By name: from an open file it would read ten parts ahead into memory.
-                with create_transfer_manager(self._client, self._transfer) as transfers:
-                    transfers.upload(str(content), self._bucket, self._prefix + key).result()
+    def write(self, key: str, content: bytes) -> None:
+        with self._bucket.translated("write", key):
+            self._client.put_object(**self._bucket.at(key), Body=content)
+
+    def write_if(self, key: str, content: bytes, version: str | None) -> bool:
+        # Without the quotes that ETags have, as in Amazon's examples: Ceph compares them as they come.
+        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        with self._bucket.translated("write", key):
+            try:
+                self._client.put_object(**self._bucket.at(key), Body=content, **condition)
+            except ClientError as error:
+                if code_of(error) in UNMET:
+                    return _was_retried(error) and self._holds(key, content)
+                if code_of(error) == "NoSuchKey":
+                    return False
+                raise
+        return True
+
+    def copy(self, source: str, key: str, size: int) -> None:
+        with self._bucket.translated("copy", source):
+            if size <= COPY_BYTES:
+                self._client.copy_object(**self._bucket.at(key), CopySource=self._bucket.at(source))
+            elif not self._copy_parts(source, key, size):
+                self._copy_through_here(source, key, size)
+
+    def upload(self, key: str, size: int, token: str | None = None) -> Upload:
+        return s3_upload.open_upload(self._bucket, self.find, key, size, token)
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        return s3_upload.unfinished(self._bucket, prefix)
+
+    def abort(self, unfinished: Unfinished) -> None:
+        s3_upload.abort(self._bucket, unfinished.key, unfinished.token)
 
     def delete(self, key: str) -> None:
-        with self._translated("delete", key):
-            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+        with self._bucket.translated("delete", key):
+            self._client.delete_object(**self._bucket.at(key))
 
-    @contextmanager
-    def _translated(self, verb: str, key: str = "") -> Iterator[None]:
-        operation = f"{verb} {key}".rstrip()
+    def free(self) -> int | None:
+        return None
+
+    def _holds(self, key: str, content: bytes) -> bool:
+        found = self.find(key)
+        if found is None or found.size != len(content):
+            return False
+        return not content or b"".join(self.read(key, 0, len(content))) == content
+
+    def _probe(self) -> bool:
+        key = f".probe-{token_hex(8)}"
         try:
-            yield
-        except (NoCredentialsError, ProfileNotFound) as error:
-            raise AccessDenied(self.url, operation, str(error), "see `profile` of the site's store") from error
-        except (ClientError, BotoCoreError) as error:
-            raise self._error(operation, verb, error) from error
+            honoured = self._honours_conditions(key)
+        except StoreError:
+            with suppress(StoreError):
+                self.delete(key)
+            raise
+        self.delete(key)
+        return honoured
 
-    def _error(self, operation: str, verb: str, error: ClientError | BotoCoreError) -> StoreError:
-        if not isinstance(error, ClientError):
-            return StoreError(self.url, operation, str(error))
-        code = _code(error)
-        reason = ": ".join(filter(None, (code, error.response.get("Error", {}).get("Message"))))
-        if code in DENIED:
-            return AccessDenied(self.url, operation, reason, f"needs {PERMISSIONS[verb]} on bucket {self._bucket}")
-        if code in ABSENT:
-            return NotFound(self.url, operation, reason)
-        return StoreError(self.url, operation, reason)
+    def _honours_conditions(self, key: str) -> bool:
+        if not self.write_if(key, b"first", None) or self.write_if(key, b"second", None):
+            return False
+        found = self.find(key)
+        return (
+            found is not None
+            and self.write_if(key, b"third", found.version)
+            and not self.write_if(key, b"fourth", found.version)
+        )
+
+    def _copy_parts(self, source: str, key: str, size: int) -> bool:
+        """False when the server can't copy a part of an object."""
+        token = self._client.create_multipart_upload(**self._bucket.at(key))["UploadId"]
+
+        def copy(number: int) -> str | None:
+            start, end = number * COPY_PART, min(size, (number + 1) * COPY_PART)
+            answer = self._client.upload_part_copy(
+                **self._bucket.at(key),
+                UploadId=token,
+                PartNumber=number + 1,
+                CopySource=self._bucket.at(source),
+                CopySourceRange=f"bytes={start}-{end - 1}",
+            )
+            # Servers that never heard of it take the request for an empty part, and are content.
+            etag: str | None = answer["CopyPartResult"].get("ETag")
+            return etag
+
+        try:
+            etags = for_each(copy, range(-(-size // COPY_PART)), COPIES)
+            if not all(etags):
+                return False
+            s3_upload.complete(self._bucket, key, token, {n: etag for n, etag in enumerate(etags) if etag})
+        except ClientError as error:
+            if code_of(error) not in UNKNOWN:
+                raise
+            return False
+        finally:
+            # There is nothing left of it when it was completed.
+            s3_upload.abort(self._bucket, key, token)
+        return True
+
+    def _copy_through_here(self, source: str, key: str, size: int) -> None:
+        """Every byte comes here and goes back, part by part: the price of a server that copies no parts."""
+        upload = self.upload(key, size)
+        step = part_bytes(size)
+        for number in range(-(-size // step)):
+            if number not in upload.landed():
+                upload.send(number, b"".join(self.read(source, number * step, step)))
+        upload.complete()
 
 
-def _client(spec: StoreSpec, environ: Mapping[str, str]) -> Any:
-    core = botocore.session.Session(profile=spec.profile)
-    for variable, name in (("AWS_SHARED_CREDENTIALS_FILE", "credentials_file"), ("AWS_CONFIG_FILE", "config_file")):
-        if variable in environ:
-            core.set_config_variable(name, environ[variable])
-    keys: dict[str, Any] = {}
-    if not spec.profile and "AWS_ACCESS_KEY_ID" in environ:
-        keys = {
-            "aws_access_key_id": environ["AWS_ACCESS_KEY_ID"],
-            "aws_secret_access_key": environ.get("AWS_SECRET_ACCESS_KEY"),
-            "aws_session_token": environ.get("AWS_SESSION_TOKEN"),
-        }
-    return Session(botocore_session=core).client(
-        "s3",
-        region_name=spec.region,
-        endpoint_url=spec.endpoint,
-        config=Config(
-            connect_timeout=5,
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            max_pool_connections=CONNECTIONS,
-            # Own servers rarely answer to bucket.host, and reject the checksum trailers that boto3 sends by default.
-            s3={"addressing_style": "path" if spec.endpoint else "auto"},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
-        **keys,
-    )
+def _version(answer: Mapping[str, str]) -> str:
+    # Some servers quote it in one answer and not in another.
+    return answer["ETag"].strip('"')
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+def _was_retried(error: ClientError) -> bool:
+    """Then the condition may have been spoilt by an earlier attempt of the same request, whose answer was lost."""
+    return error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0

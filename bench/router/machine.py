@@ -1,8 +1,8 @@
-"""How the machine is split, and what processes use of it."""
+"""How the machine is split."""
 
 import os
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,26 +28,6 @@ class Cores:
         if len(usable) < 2:
             raise TooFewCores("the benchmark needs two cores: one for the contender, one for what drives it")
         return cls(*usable[:2])
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """CPU seconds, user and system, since the processes began; resident memory."""
-
-    cpu_s: float
-    rss_bytes: int
-
-    @classmethod
-    def of(cls, processes: Sequence[psutil.Process]) -> Self:
-        cpu_s, rss = 0.0, 0
-        for process in processes:
-            try:
-                times, memory = process.cpu_times(), process.memory_info()
-            except psutil.NoSuchProcess:
-                continue
-            cpu_s += times.user + times.system
-            rss += memory.rss
-        return cls(cpu_s, rss)
 
 
 @contextmanager

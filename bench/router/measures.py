@@ -11,9 +11,9 @@ from bench.router import requests
 from bench.router.connection import Tally
 from bench.router.figures import Figures, Latency, OpenStreams, Window
 from bench.router.load import READY_S, FixedRate, alternate, closed_loop, open_streams
-from bench.router.machine import Usage
 from bench.router.requests import Target
 from bench.router.stage import Running
+from bench.usage import Usage
 
 CONNECTIONS = 64
 WARM_S = 1.0

@@ -1,64 +1,44 @@
 """The figures as tables for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
+from bench.report import Row, print_table
 from bench.router.figures import Figures, Latency, OpenStreams, Window
-from bench.router.goals import Goal
-
-WIDTH = 120
-MET = {True: "yes", False: "NO", None: "not measured"}
-
-Row = tuple[str, ...]
 
 
 def print_figures(all_figures: Sequence[Figures]) -> None:
-    _print(
+    print_table(
         "Answers at 100 requests/s: milliseconds added to the engine's own, which is driven directly in between",
         ("added p50", "added p99", "direct p50", "direct p99", "unanswered"),
         [(one.name, *_latency(one.latency)) for one in all_figures if one.latency],
     )
-    _print(
+    print_table(
         "First byte of streams at 100 streams/s, in the same way",
         ("added p50", "added p99", "direct p50", "direct p99", "unanswered"),
         [(one.name, *_latency(one.first_byte)) for one in all_figures if one.first_byte],
     )
     requests = ("CPU ms/request", "requests/s", "seen/s", "core busy", "limited by", "failures")
-    _print(
+    print_table(
         "Whole answers, 64 connections, bodies of 600 bytes: what one core gives",
         requests,
         [(one.name, *_requests(one.short)) for one in all_figures],
     )
-    _print(
+    print_table(
         "The same with conversations of 2 to 6 KB, no two alike",
         requests,
         [(one.name, *_requests(one.conversations)) for one in all_figures],
     )
     chunks = ("CPU s/100k chunks", "chunks/s", "core busy", "limited by", "failures")
-    _print("64 streams, flat out", chunks, [(one.name, *_chunks(one.flat_out)) for one in all_figures])
-    _print(
+    print_table("64 streams, flat out", chunks, [(one.name, *_chunks(one.flat_out)) for one in all_figures])
+    print_table(
         "1,000 open streams of 10 chunks/s each",
         ("CPU s/100k chunks", "chunks/s", "core busy", "KB/stream", "streams open", "failures"),
         [(one.name, *_open_streams(one.open_streams)) for one in all_figures],
     )
-    _print(
+    print_table(
         "CPU of processes beside the data plane, in the same intervals: share of a core",
         ("64 connections", "flat out", "1,000 streams"),
         [(one.name, *_rest(one)) for one in all_figures if one.short.rest_cpu_s],
-    )
-
-
-def print_goals(goals: Iterable[Goal]) -> None:
-    _print(
-        "Goals",
-        ("measured", "goal", "met"),
-        [
-            (goal.name, "-" if goal.measured is None else f"{goal.measured:.3f}", goal.bound, MET[goal.met])
-            for goal in goals
-        ],
     )
 
 
@@ -105,17 +85,3 @@ def _rest(figures: Figures) -> Row:
 
 def _limit(window: Window) -> Row:
     return f"{window.busy:.0%}", "generator" if window.generator_bound else "its core"
-
-
-def _print(title: str, columns: Row, rows: Sequence[Row]) -> None:
-    if not rows:
-        return
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=WIDTH)
-    console.print(title, style="bold", highlight=False)
-    console.print(table)

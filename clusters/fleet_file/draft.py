@@ -6,8 +6,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
+from clusters.fields import Spec
 from clusters.fleet_file.document import Mistake, Where
-from clusters.spec import Spec
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from clusters.fields import EnvName, HttpUrl, Name, PolicyName, Spec, StoreUrl
 from clusters.fleet_file.document import Document, Mistake, Where
 from clusters.fleet_file.draft import nested
-from clusters.spec import EnvName, FleetSpec, HttpUrl, Name, PolicyName, Spec, StoreUrl
+from clusters.spec import FleetSpec
 
 KINDS = {
     "string_type": "text",

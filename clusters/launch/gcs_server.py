@@ -1,180 +1,220 @@
 """A local stand-in for Google Cloud Storage: `python -m clusters.launch.gcs_server --help`.
 
-Storage itself is gcp-storage-emulator's. In front of it stands what that one lacks and clients rely on: OAuth2 tokens
-for one service account (RFC 7523), 401 without them, `ifGenerationMatch`, pages of listings, and threads.
+Small things are gcp-storage-emulator's. In front of it stands what that one lacks and clients rely on: OAuth2 tokens
+for service accounts (RFC 7523), 401 and 403 without them, generations as preconditions, pages of listings, ranges,
+resumable uploads that keep what arrived, rewrites in steps, and threads.
 """
 
 import argparse
 import json
 import re
-import secrets
-import threading
+import sys
 import time
-from collections.abc import Mapping
-from http import HTTPStatus
+from collections.abc import Iterator, Mapping, Sequence
+from email.utils import formatdate
+from http import HTTPMethod, HTTPStatus
 from http.server import ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from gcp_storage_emulator.handlers import objects
 from gcp_storage_emulator.handlers.buckets import create_bucket
 from gcp_storage_emulator.server import RequestHandler, Router
-from gcp_storage_emulator.storage import Storage
-from google.auth import jwt
-from google.auth.exceptions import GoogleAuthError
+
+from clusters.launch.gcs_account import Account, Accounts, Json, Refused
+from clusters.launch.gcs_objects import BLOCK, Objects, Session, Sessions
 
 HOST = "127.0.0.1"
 OAUTH_PATH = "/token"
-GOOGLE_OAUTH = "https://oauth2.googleapis.com/token"
-"""google-auth writes this audience into its assertions, whatever the key file's `token_uri`."""
-GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-SCOPE = "https://www.googleapis.com/auth/devstorage."
-TOKEN_LIFETIME_S = 3600
 APIS = ("/storage/v1/", "/upload/storage/v1/", "/download/storage/v1/", "/batch/storage/v1")
 LISTING = re.compile("/storage/v1/b/[^/]+/o")
+UPLOAD = re.compile("/upload/storage/v1/b/[^/]+/o")
+REWRITE = re.compile("/storage/v1/b/([^/]+)/o/([^/]+)/rewriteTo/b/([^/]+)/o/([^/]+)")
+RANGE = re.compile("bytes=([0-9]+)-([0-9]*)")
+CONTENT_RANGE = re.compile(r"bytes (?:([0-9]+)-[0-9]+|\*)/([0-9]+|\*)")
 MAX_BODY = 2**27
 MAX_METADATA = 2**16
 MAX_PAGE = 100
 """Objects per answer. Google's limit is 1,000, and it may answer with fewer: clients must follow `nextPageToken`."""
+REWRITTEN = 2**22
+"""Bytes per answer to a rewrite. Google says only that large ones may take several: clients must follow the token."""
+RESUME_INCOMPLETE = 308
+CANCELLED = 499
 
-Json = dict[str, Any]
 Query = Mapping[str, str]
-
-
-class Refused(Exception):
-    """Ends a request early. `reason` is Google's word for it."""
-
-    def __init__(self, status: HTTPStatus, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-
-    @property
-    def body(self) -> Json:
-        message = str(self)
-        errors = [{"domain": "global", "reason": self.reason, "message": message}]
-        return {"error": {"code": self.status.value, "message": message, "errors": errors}}
-
-
-class Account:
-    """The one service account of this server, and the bearer tokens that it was given."""
-
-    def __init__(self, key_file: Json) -> None:
-        private_key = load_pem_private_key(key_file["private_key"].encode(), password=None)
-        self._public_key = private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        self._email: str = key_file["client_email"]
-        self._audiences = [key_file["token_uri"], GOOGLE_OAUTH]
-        self._expiry: dict[str, float] = {}
-
-    def grant(self, form: Query, now: float) -> Json:
-        """A token in return for an assertion that the account's own key signed. Raises Refused."""
-        if form.get("grant_type") != GRANT:
-            raise Refused(HTTPStatus.BAD_REQUEST, "unsupported_grant_type", "only service accounts")
-        try:
-            claims = jwt.decode(  # type: ignore[no-untyped-call]
-                form.get("assertion", ""), certs=self._public_key, audience=self._audiences
-            )
-        except (ValueError, GoogleAuthError) as error:
-            raise Refused(HTTPStatus.BAD_REQUEST, "invalid_grant", "Invalid JWT Signature.") from error
-        if claims.get("iss") != self._email:
-            raise Refused(HTTPStatus.BAD_REQUEST, "invalid_grant", "Invalid grant: account not found")
-        if SCOPE not in claims.get("scope", ""):
-            raise Refused(HTTPStatus.BAD_REQUEST, "invalid_scope", "no scope of Cloud Storage")
-        token = secrets.token_urlsafe(32)
-        self._expiry[token] = now + TOKEN_LIFETIME_S
-        return {"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFETIME_S}
-
-    def check(self, authorization: str, now: float) -> None:
-        scheme, _, token = authorization.partition(" ")
-        if scheme != "Bearer" or self._expiry.get(token, 0) < now:
-            raise Refused(HTTPStatus.UNAUTHORIZED, "authError", "Invalid Credentials")
 
 
 class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
-    def __init__(self, port: int, storage: Storage, account: Account) -> None:
+    def __init__(self, port: int, kept: Objects, sessions: Sessions, accounts: Accounts) -> None:
         super().__init__((HOST, port), Handler)
-        self.storage = storage
-        self.account = account
-        self.storage_lock = threading.Lock()
-        """The emulator's storage knows no threads: bodies move in parallel, objects change one at a time."""
+        self.objects = kept
+        self.sessions = sessions
+        self.accounts = accounts
+
+    def handle_error(self, request: Any, address: Any) -> None:
+        """A client that leaves is no error of the server's."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            super().handle_error(request, address)
 
 
 class Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no types
-    """Lets a request through to the emulator once it is authenticated and its preconditions hold."""
+    """One connection: answers what the emulator can't, and hands it the rest once credentials and conditions hold."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 60
     server: Server
     rfile: BinaryIO
     wfile: BinaryIO
 
     def __init__(self, connection: Any, address: Any, server: Server) -> None:
-        super().__init__(server.storage, connection, address, server)
+        self._unread = 0
+        """Bytes of the request's body."""
+        super().__init__(server.objects, connection, address, server)
 
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         url = urlsplit(self.path)
-        query = dict(parse_qsl(url.query))
         try:
-            body = self._body()
+            self._unread = self._length()
             if url.path == OAUTH_PATH:
-                answer = self._token(dict(parse_qsl(body.decode(errors="replace"))))
+                self._grant(dict(parse_qsl(self._body().decode(errors="replace"))))
             else:
-                self.server.account.check(self.headers.get("Authorization", ""), time.time())
-                with self.server.storage_lock:
-                    answer = self._stored(url, query, body)
+                self._authorize()
+                self._dispatch(url, dict(parse_qsl(url.query)))
         except Refused as refused:
-            answer = self._json(refused.status, refused.body)
-        self.wfile.write(answer)
+            for _ in self._blocks():  # or the answer would meet a client that still sends
+                pass
+            self.wfile.write(_json(refused.body, refused.status))
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
-    def _token(self, form: Query) -> bytes:
+    def _grant(self, form: Query) -> None:
         try:
-            return self._json(HTTPStatus.OK, self.server.account.grant(form, time.time()))
+            answer = _json(self.server.accounts.grant(form, time.time()))
         except Refused as refused:  # which OAuth2 says in its own shape
-            return self._json(refused.status, {"error": refused.reason, "error_description": str(refused)})
+            answer = _json({"error": refused.reason, "error_description": str(refused)}, refused.status)
+        self.wfile.write(answer)
 
-    def _stored(self, url: SplitResult, query: Query, body: bytes) -> bytes:
+    def _authorize(self) -> None:
+        account = self.server.accounts.of(self.headers.get("Authorization", ""), time.time())
+        if self.command != HTTPMethod.GET and not account.may_write:
+            message = f"{account.email} does not have permission to change the bucket or its objects."
+            raise Refused(HTTPStatus.FORBIDDEN, "forbidden", message)
+
+    def _dispatch(self, url: SplitResult, query: Query) -> None:
         if not url.path.startswith(APIS):
             raise Refused(HTTPStatus.NOT_FOUND, "notFound", "no such API")
-        if "ifGenerationMatch" in query:
-            self._check_generation(url, query, body)
-        if self.command == "GET" and LISTING.fullmatch(url.path):
-            return self._json(HTTPStatus.OK, self._page(_bucket(url), query))
-        if query.get("uploadType") == "media" and not body:
-            return self._json(HTTPStatus.OK, self._empty_object(_bucket(url), query["name"]))
-        return self._emulated(body)
+        if UPLOAD.fullmatch(url.path) and "upload_id" in query:
+            self._resume(query["upload_id"])
+        elif UPLOAD.fullmatch(url.path) and query.get("uploadType") == "resumable":
+            self._begin(url, query)
+        elif self.command == HTTPMethod.GET and query.get("alt") == "media":
+            self._download(_bucket(url), _object(url, query, b""))
+        else:
+            self._store(url, query, self._body())
 
-    def _check_generation(self, url: SplitResult, query: Query, body: bytes) -> None:
-        there = self.server.storage.objects.get(_bucket(url), {})
-        current = there.get(_object(url, query, body), {"generation": "0"})["generation"]
-        if query["ifGenerationMatch"] != current:
-            message = "At least one of the pre-conditions you specified did not hold."
-            raise Refused(HTTPStatus.PRECONDITION_FAILED, "conditionNotMet", message)
+    def _begin(self, url: SplitResult, query: Query) -> None:
+        bucket, name = _bucket(url), _object(url, query, self._body())
+        generation = query.get("ifGenerationMatch")
+        with self.server.objects.lock:
+            self.server.objects.check_bucket(bucket)
+            self.server.objects.check_generation(bucket, name, generation)
+        content_type = self.headers.get("X-Upload-Content-Type", "application/octet-stream")
+        upload_id = self.server.sessions.begin(Session(bucket, name, content_type, generation))
+        location = f"http://{self.headers['Host']}{self.path}&upload_id={upload_id}"
+        self.wfile.write(_head(HTTPStatus.OK, {"Location": location, "Content-Length": "0"}))
+
+    def _resume(self, upload_id: str) -> None:
+        """Takes a chunk, says how much is kept, or forgets the upload."""
+        if self.command == HTTPMethod.DELETE:
+            self.server.sessions.drop(upload_id)
+            self.wfile.write(_head(CANCELLED, {"Content-Length": "0"}))
+        else:
+            self.wfile.write(self._resumed(upload_id))
+
+    def _resumed(self, upload_id: str) -> bytes:
+        match = CONTENT_RANGE.fullmatch(self.headers.get("Content-Range", ""))
+        if match is None:
+            raise Refused(HTTPStatus.BAD_REQUEST, "invalid", "a Content-Range is needed")
+        offset, size = match.groups()
+        if offset is not None:
+            self.server.sessions.take(upload_id, int(offset), self._blocks())
+        state = self.server.sessions.state(upload_id, None if size == "*" else int(size))
+        if isinstance(state, dict):
+            return _json(state)
+        kept = {"Range": f"bytes=0-{state - 1}"} if state else {}
+        return _head(RESUME_INCOMPLETE, {**kept, "Content-Length": "0"})
+
+    def _download(self, bucket: str, name: str) -> None:
+        with self.server.objects.lock:
+            resource = self.server.objects.resource(bucket, name)
+            file = self.server.objects.path(bucket, name).open("rb")
+        with file:
+            size = int(resource["size"])
+            match = RANGE.fullmatch(self.headers.get("Range", ""))
+            start = int(match[1]) if match else 0
+            end = min(size, int(match[2]) + 1) if match and match[2] else size
+            if match and start >= end:
+                raise Refused(
+                    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "requestedRangeNotSatisfiable", "no such range"
+                )
+            status = HTTPStatus.PARTIAL_CONTENT if match else HTTPStatus.OK
+            ranged = {"Content-Range": f"bytes {start}-{end - 1}/{size}"} if match else {}
+            headers = {**ranged, "Content-Type": resource["contentType"], "Content-Length": str(end - start)}
+            self.wfile.write(_head(status, headers))
+            if start < end:
+                self.connection.sendfile(file, start, end - start)
+
+    def _store(self, url: SplitResult, query: Query, body: bytes) -> None:
+        kept = self.server.objects
+        with kept.lock:
+            if "ifGenerationMatch" in query:
+                kept.check_generation(_bucket(url), _object(url, query, body), query["ifGenerationMatch"])
+            if self.command == HTTPMethod.GET and LISTING.fullmatch(url.path):
+                answer = _json(self._page(_bucket(url), query))
+            elif self.command == HTTPMethod.POST and (match := REWRITE.fullmatch(url.path)):
+                answer = _json(self._rewrite([unquote(name) for name in match.groups()], query.get("rewriteToken")))
+            elif query.get("uploadType") == "media" and not body:
+                answer = _json(self._empty_object(_bucket(url), query["name"]))
+            else:
+                answer = self._emulated(body)
+        self.wfile.write(answer)
 
     def _page(self, bucket: str, query: Query) -> Json:
         """The emulator lists everything at once, the real one in pages."""
-        self._check_bucket(bucket)
-        items, prefixes = self.server.storage.get_file_list(bucket, query.get("prefix"), query.get("delimiter"))
+        kept = self.server.objects
+        kept.check_bucket(bucket)
+        items, prefixes = kept.get_file_list(bucket, query.get("prefix"), query.get("delimiter"))
         items = [item for item in items if item["name"] > query.get("pageToken", "")]
         size = min(int(query.get("maxResults", MAX_PAGE)), MAX_PAGE)
         page = {"kind": "storage#objects", "items": items[:size], "prefixes": prefixes}
         return page | ({"nextPageToken": items[size - 1]["name"]} if len(items) > size else {})
 
+    def _rewrite(self, names: Sequence[str], token: str | None) -> Json:
+        """One step of a copy; the token of the next says how far it is, and of which content."""
+        from_bucket, from_name, bucket, name = names
+        source = self.server.objects.resource(from_bucket, from_name)
+        self.server.objects.check_bucket(bucket)
+        generation, _, rewritten = (token or f"{source['generation']}-0").partition("-")
+        if generation != source["generation"] or not rewritten.isdecimal():
+            raise Refused(HTTPStatus.BAD_REQUEST, "invalid", "Invalid rewrite token")
+        done = min(int(source["size"]), int(rewritten) + REWRITTEN)
+        answer = {"kind": "storage#rewriteResponse", "objectSize": source["size"], "totalBytesRewritten": str(done)}
+        if done < int(source["size"]):
+            return answer | {"done": False, "rewriteToken": f"{generation}-{done}"}
+        return answer | {"done": True, "resource": self.server.objects.copy(source, bucket, name)}
+
     def _empty_object(self, bucket: str, name: str) -> Json:
         """The emulator takes an empty body for none at all, and fails."""
-        self._check_bucket(bucket)
-        resource = objects._make_object_resource(f"http://{HOST}", bucket, name, "application/octet-stream", "0")
-        self.server.storage.create_file(bucket, name, b"", objects._checksums(b"", resource))
+        kept = self.server.objects
+        kept.check_bucket(bucket)
+        resource = objects._make_object_resource("", bucket, name, "application/octet-stream", "0")
+        kept.create_file(bucket, name, b"", objects._checksums(b"", resource))
         return dict(resource)
-
-    def _check_bucket(self, bucket: str) -> None:
-        if bucket not in self.server.storage.buckets:
-            raise Refused(HTTPStatus.NOT_FOUND, "notFound", "The specified bucket does not exist.")
 
     def _emulated(self, body: bytes) -> bytes:
         """The emulator's whole answer; it reads and writes buffers instead of the connection."""
@@ -186,32 +226,45 @@ class Handler(RequestHandler):  # type: ignore[misc]  # the emulator has no type
         finally:
             self.rfile, self.wfile = connection
 
-    def _body(self) -> bytes:
-        size = int(self.headers.get("Content-Length", 0))
-        if size > MAX_BODY or "Transfer-Encoding" in self.headers:
+    def _length(self) -> int:
+        if "Transfer-Encoding" in self.headers:
             self.close_connection = True
-            raise Refused(
-                HTTPStatus.LENGTH_REQUIRED, "invalid", f"a Content-Length of at most {MAX_BODY:,} bytes is needed"
-            )
-        return bytes(self.rfile.read(size))
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "invalid", "a Content-Length is needed")
+        return int(self.headers.get("Content-Length", 0))
 
-    def _json(self, status: HTTPStatus, content: Json) -> bytes:
-        body = json.dumps(content).encode()
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(body)}",
-        )
-        return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+    def _body(self) -> bytes:
+        if self._unread > MAX_BODY:
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "invalid", f"more than {MAX_BODY:,} bytes")
+        return b"".join(self._blocks())
+
+    def _blocks(self) -> Iterator[bytes]:
+        """What is unread of the body, as it arrives."""
+        while self._unread:
+            block = self.rfile.read(min(BLOCK, self._unread))
+            if not block:
+                raise ConnectionResetError("the body ends early")
+            self._unread -= len(block)
+            yield block
+
+
+def _json(content: Json, status: HTTPStatus = HTTPStatus.OK) -> bytes:
+    body = json.dumps(content).encode()
+    return _head(status, {"Content-Type": "application/json", "Content-Length": str(len(body))}) + body
+
+
+def _head(status: int, headers: Mapping[str, str]) -> bytes:
+    lines = (f"HTTP/1.1 {status} -", f"Date: {formatdate(usegmt=True)}", *(f"{k}: {v}" for k, v in headers.items()))
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
 
 def _bucket(url: SplitResult) -> str:
-    return unquote(url.path.partition("/b/")[2].partition("/")[0])
+    """The one that is changed: of a copy, the second that the path names."""
+    return unquote(url.path.rpartition("/b/")[2].partition("/")[0])
 
 
 def _object(url: SplitResult, query: Query, body: bytes) -> str:
     """Named by the path, by the query, or by the metadata that begin a resumable or multipart upload."""
-    name = unquote(url.path.partition("/o/")[2]) or query.get("name")
+    name = unquote(url.path.rpartition("/o/")[2]) if "/o/" in url.path else query.get("name")
     if name is None:
         text = body[:MAX_METADATA].decode(errors="replace")
         name = json.JSONDecoder().raw_decode(text[text.find("{") :])[0]["name"]
@@ -223,11 +276,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True, help="directory that keeps the objects")
     parser.add_argument("--account", type=Path, required=True, help="service-account JSON file that may use the server")
+    parser.add_argument("--read-only", type=Path, help="service-account JSON file that may only read")
     parser.add_argument("--bucket", required=True, help="created when it is not there")
     args = parser.parse_args()
-    storage = Storage(data_dir=str(args.data.resolve()))
-    create_bucket(args.bucket, storage)
-    Server(args.port, storage, Account(json.loads(args.account.read_text()))).serve_forever()
+    data = args.data.resolve()
+    kept = Objects(data)
+    if args.bucket not in kept.buckets:
+        create_bucket(args.bucket, kept)
+    files = [(args.account, True)] + ([(args.read_only, False)] if args.read_only else [])
+    accounts = Accounts([Account.of(json.loads(path.read_text()), may_write) for path, may_write in files])
+    Server(args.port, kept, Sessions(data / "uploads", kept), accounts).serve_forever()
 
 
 if __name__ == "__main__":

@@ -77,7 +77,14 @@ def prepare(declared: FleetSpec, base: Path, directory: Path, port: int) -> Loca
         blocks = free_blocks(len(declared.sites) + 1, avoid={port})
         api_key = f"rf-{secrets.token_urlsafe(32)}"
         fleet = localise(declared, base, stores, blocks, port, api_key, run.directory / INGRESS / "requests")
-        local = LocalFleet(run, fleet, plan_heads(fleet, stores, blocks, temp_dir), stores, api_key, temp_dir)
+        local = LocalFleet(
+            run,
+            fleet,
+            plan_heads(fleet, environ_for_all(stores.values(), run.directory), blocks, temp_dir),
+            stores,
+            api_key,
+            temp_dir,
+        )
         write(local)
     except BaseException:
         end(run.id)
@@ -214,12 +221,14 @@ def environment(local: LocalFleet) -> dict[str, str]:
 
 
 def plan_heads(
-    fleet: FleetSpec, stores: Mapping[str, LocalStore], blocks: list[PortBlock], temp_dir: Path
+    fleet: FleetSpec, stores: Mapping[str, str], blocks: list[PortBlock], temp_dir: Path
 ) -> dict[str, RayHead]:
-    """The Ray cluster of each site and of the ingress, each with secrets of its own."""
+    """The Ray cluster of each site and of the ingress, each with secrets of its own. `stores` is the environment that
+    opens every store: sites copy from each other's.
+    """
     tokens = {site.token_variable: secrets.token_urlsafe(32) for site in fleet.sites}
     heads = {
-        site.name: _site_head(site, block, temp_dir / str(number), stores[site.name], tokens[site.token_variable])
+        site.name: _site_head(site, block, temp_dir / str(number), stores, tokens[site.token_variable])
         for number, (site, block) in enumerate(zip(fleet.sites, blocks, strict=False))
     }
     heads[INGRESS] = RayHead(
@@ -228,7 +237,7 @@ def plan_heads(
     return heads
 
 
-def _site_head(site: SiteSpec, ports: PortBlock, temp_dir: Path, store: LocalStore, token: str) -> RayHead:
+def _site_head(site: SiteSpec, ports: PortBlock, temp_dir: Path, stores: Mapping[str, str], token: str) -> RayHead:
     """One node that stands for the least nodes of every pool."""
     return RayHead(
         name=site.name,
@@ -238,7 +247,7 @@ def _site_head(site: SiteSpec, ports: PortBlock, temp_dir: Path, store: LocalSto
         cpus=sum(pool.cpus * pool.min_nodes for pool in site.pools) or 1,
         gpus=sum(pool.gpus * pool.min_nodes for pool in site.pools),
         resources={pool.resource: pool.min_nodes for pool in site.pools if pool.min_nodes},
-        environ={**CPU_ENGINE, **store.environ, site.token_variable: token},
+        environ={**CPU_ENGINE, **stores, site.token_variable: token},
     )
 
 

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from clusters.launch.processes import LaunchError, Run, clean_environment, end, free_port, spawn, wait_until
-from clusters.spec import Provider, SiteSpec, StoreSpec
+from clusters.spec import Provider, SiteSpec
+from clusters.storage import StoreSpec
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
@@ -168,29 +169,34 @@ def _s3_store(site: SiteSpec, directory: Path, endpoint: str, region: str, key: 
 
 
 def _start_gcs(run: Run, site: SiteSpec, directory: Path) -> LocalStore:
-    account = directory / "service-account.json"
-    private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    )
+    account, reader = directory / "service-account.json", directory / "reader-account.json"
+    keys = [_private_key() for _ in (account, reader)]
 
     def argv(port: int) -> list[str]:
-        key_file = {
-            "type": "service_account",
-            "project_id": site.machines.project or "local",
-            "private_key_id": secrets.token_hex(20),
-            "private_key": private_key.decode(),
-            "client_email": f"{site.name}@local.iam.gserviceaccount.com",
-            "client_id": "0",
-            "token_uri": f"http://{HOST}:{port}/token",
-        }
-        _write_secret(account, json.dumps(key_file))
-        options = {"port": port, "data": directory / "data", "account": account, "bucket": _bucket(site)}
+        for path, key in zip((account, reader), keys, strict=True):
+            key_file = {
+                "type": "service_account",
+                "project_id": site.machines.project or "local",
+                "private_key_id": secrets.token_hex(20),
+                "private_key": key,
+                "client_email": f"{site.name}-{path.stem}@local.iam.gserviceaccount.com",
+                "client_id": "0",
+                "token_uri": f"http://{HOST}:{port}/token",
+            }
+            _write_secret(path, json.dumps(key_file))
+        options = {"port": port, "data": directory / "data", "account": account, "read-only": reader}
+        options["bucket"] = _bucket(site)
         flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         return [sys.executable, "-m", "clusters.launch.gcs_server", *flags]
 
     endpoint = _start(run, _part(site), argv, clean_environment())
     spec = StoreSpec(url=site.store.url, endpoint=endpoint, credentials_file=str(account))
     return LocalStore(site.name, spec, NO_CLOUD)
+
+
+def _private_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def _make_directory(run: Run, site: SiteSpec, directory: Path) -> LocalStore:

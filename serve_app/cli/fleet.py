@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from clusters.check import InvalidFleet, Problem, load
+from clusters.fields import Name
 from clusters.packing import PoolPlan, plan, shared_cards
-from clusters.spec import FleetSpec, Name, SiteSpec
+from clusters.spec import FleetSpec, SiteSpec
 
 FleetFile = Annotated[Path, typer.Option("--fleet", envvar="RAYFLEET_FILE", help="The fleet file.")]
 Plans = list[tuple[SiteSpec, PoolPlan]]

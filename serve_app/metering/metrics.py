@@ -99,3 +99,26 @@ METRICS = (
     STATE_AGE,
     EJECTED,
 )
+
+COPIED_BYTES = Metric(
+    "rayfleet_weights_copied_bytes_total", Kind.COUNTER, "bytes of weights sent to the site's store", ("site",)
+)
+COPY_USD = Metric("rayfleet_weights_egress_usd_total", Kind.COUNTER, "what copying them cost, in USD", ("site",))
+CORRUPT_FILES = Metric(
+    "rayfleet_weights_corrupt_files_total",
+    Kind.COUNTER,
+    "files found wrong in the site's store, and quarantined: worth an alert",
+    ("site",),
+)
+COPY_FAILURES = Metric(
+    "rayfleet_weights_failures_total", Kind.COUNTER, "times that a release could not be brought to the site", ("site",)
+)
+RELEASE_SHARE = Metric(
+    "rayfleet_weights_release_share",
+    Kind.GAUGE,
+    "how much of a release that the site should hold is in its store, 0 to 1",
+    ("model", "release", "site"),
+)
+
+WEIGHTS = (COPIED_BYTES, COPY_USD, CORRUPT_FILES, COPY_FAILURES, RELEASE_SHARE)
+"""Those of a site's replicator, in Ray's metrics."""

@@ -17,7 +17,8 @@ from clusters.launch.local import INGRESS, LocalFleet, NoLocalFleet
 from clusters.launch.ports import PortBlock
 from clusters.launch.processes import LaunchError, Run, end, is_free, spawn
 from clusters.launch.stores import LocalStore
-from clusters.spec import FleetSpec, StoreSpec
+from clusters.spec import FleetSpec
+from clusters.storage import StoreSpec
 
 ROOT = Path(__file__).parents[2]
 PORT = 8123
@@ -39,7 +40,7 @@ def local(declared: FleetSpec, tmp_path: Path) -> LocalFleet:
     local = LocalFleet(
         Run.new(tmp_path / "local"),
         fleet,
-        launch.plan_heads(fleet, stores, blocks, tmp_path / "rays"),
+        launch.plan_heads(fleet, {"STORES": "all"}, blocks, tmp_path / "rays"),
         stores,
         "rf-key",
         tmp_path / "rays",

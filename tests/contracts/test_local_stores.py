@@ -7,7 +7,8 @@ import pytest
 
 from clusters.launch.processes import Run, end, find
 from clusters.launch.stores import LocalStore, environ_for_all, start_store
-from clusters.spec import Provider, StoreSpec
+from clusters.spec import Provider
+from clusters.storage import StoreSpec
 from tests.local_stores import running, site_of
 from weights.errors import AccessDenied
 from weights.store import open_store
@@ -24,7 +25,7 @@ def test_one_environment_opens_all(stores: dict[Provider, LocalStore], tmp_path:
     for local in stores.values():
         store = open_store(local.spec, environ)
         store.write("key", local.site.encode())
-        assert store.read("key", 0, 100) == local.site.encode()
+        assert b"".join(store.read("key", 0, 100)) == local.site.encode()
 
 
 def test_a_site_opens_only_its_own(stores: dict[Provider, LocalStore]) -> None:

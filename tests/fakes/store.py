@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from clusters.spec import StoreSpec
+from clusters.storage import StoreSpec
 from weights.directory import DirectoryStore
 from weights.errors import StoreError
 

@@ -8,9 +8,10 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from clusters.check import load
-from serve_app.cli.weights import app, pinned, push_and_replicate
+from serve_app.cli.declared import pinned
+from serve_app.cli.weights import app, push_and_replicate
 from tests.weights.releases import FILES, content, write_source
-from weights.errors import SourceError
+from weights.errors import OverBudget, SourceError
 
 FLEET = """\
 version: 1
@@ -53,7 +54,8 @@ def fleet(tmp_path: Path) -> Path:
 
 
 def run(fleet: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, [*arguments, "--fleet", str(fleet)], env={"COLUMNS": "200"})
+    environ = {"COLUMNS": "200", "HOME": str(fleet.parent / "user")}
+    return CliRunner().invoke(app, [*arguments, "--fleet", str(fleet)], env=environ)
 
 
 def test_push_pin_replicate_status(fleet: Path, tmp_path: Path) -> None:
@@ -69,11 +71,42 @@ def test_push_pin_replicate_status(fleet: Path, tmp_path: Path) -> None:
     assert f"tiny {release} at away: stored, 4 files" in done.output
     assert content(tmp_path / "away" / "models" / "tiny" / release) == FILES
 
-    done = run(fleet, "status", "--json")
+    done = run(fleet, "status", "--json", "--dir", str(tmp_path))
     assert done.exit_code == 0, done.output
     states = {(one["model"], one["site"]): one["state"] for one in json.loads(done.output)}
     assert states["tiny", "home"] == states["tiny", "away"] == "stored"
     assert states["other", "away"] == "absent"
+
+
+def test_a_dry_run_says_what_it_would_take_and_does_nothing(fleet: Path, tmp_path: Path) -> None:
+    run(fleet, "push", "tiny", "--pin")
+    done = run(fleet, "replicate", "tiny", "--dry-run", "--json")
+    assert done.exit_code == 0, done.output
+    home, away = json.loads(done.stdout)
+    size = sum(map(len, FILES.values()))
+    assert (home["site"], home["send_bytes"], home["from"]) == ("home", 0, None)
+    assert (away["site"], away["send_bytes"], away["from"], away["usd"]) == ("away", size, "home", 0)
+    assert not list((tmp_path / "away").iterdir())
+
+
+def test_what_costs_more_than_the_budget_needs_a_yes(fleet: Path, tmp_path: Path) -> None:
+    run(fleet, "push", "tiny", "--pin")
+    text = fleet.read_text().replace("region: here,", "region: here, egress_usd_per_gb: 0.09,")
+    text = text.replace("region: there,", "region: there, egress_usd_per_gb: 0.09,")
+    fleet.write_text(text.replace("weights: {home: home}", "weights: {home: home, budget_usd: 0.000001}"))
+    done = run(fleet, "replicate", "tiny")
+    assert isinstance(done.exception, OverBudget)
+    assert "--yes" in str(done.exception)
+    assert not list((tmp_path / "away").glob("models"))
+    assert run(fleet, "replicate", "tiny", "--yes").exit_code == 0
+
+
+def test_a_model_that_was_never_pushed_stops_no_other(fleet: Path, tmp_path: Path) -> None:
+    run(fleet, "push", "tiny", "--pin")
+    done = run(fleet, "replicate")
+    assert done.exit_code == 1
+    assert "rayfleet weights push other" in done.output
+    assert list((tmp_path / "away" / "models").iterdir()) == [tmp_path / "away" / "models" / "tiny"]
 
 
 def test_a_site_that_fails_is_told_and_fails_the_command(fleet: Path, tmp_path: Path) -> None:
@@ -82,7 +115,7 @@ def test_a_site_that_fails_is_told_and_fails_the_command(fleet: Path, tmp_path: 
     done = run(fleet, "replicate", "tiny")
     assert done.exit_code == 1
     assert "at away: failed" in done.output
-    done = run(fleet, "status")
+    done = run(fleet, "status", "--dir", str(tmp_path))
     assert done.exit_code == 1
     assert "stored" in done.output
     assert "no such directory" in done.output

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from clusters.launch.stores import environ_for_all
-from clusters.spec import Provider, StoreSpec
+from clusters.spec import Provider
+from clusters.storage import StoreSpec
 from tests.fakes.store import FlippingStore, FullStore, directory_store
 from tests.local_stores import running
 from tests.weights.releases import FILES, MODEL, content, push_to, pushed, write_source

@@ -25,11 +25,10 @@ from clusters.spec import (
     Provider,
     RoutingSpec,
     SiteSpec,
-    StoreSpec,
     Task,
-    WeightsSpec,
 )
 from clusters.state import FleetState, Observation, PlacementState, Readiness, SiteState
+from clusters.storage import StoreSpec, WeightsSpec
 from serve_app.routing.books import Books
 from serve_app.routing.choice import Choice, Router
 from serve_app.routing.facts import Facts

@@ -23,11 +23,6 @@ class Peer:
         return f"{self.package}{self.extra}=={self.version}"
 
 
-VLLM_ROUTER = Peer("vllm-router", "0.1.17")
-SGLANG_ROUTER = Peer("sglang-router", "0.3.2")
-LITELLM = Peer("litellm", "1.105.2", "[proxy]")
-
-
 def installed(peer: Peer, cache: Path) -> Path:
     """The folder of its commands. Raises NotInstalled."""
     folder = cache.resolve() / f"{peer.package}-{peer.version}"

@@ -1,0 +1,70 @@
+"""Notes about a placement, left in its Ray cluster's key-value store: for another process, or for after a restart."""
+
+import logging
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from ray.exceptions import RpcError
+from ray.experimental.internal_kv import internal_kv_get_gcs_client
+
+from autoscaling.forecast import History
+
+NAMESPACE = b"rayfleet"
+TIMEOUT_S = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """From the autoscaler: its latest decision, at `at` seconds since the epoch."""
+
+    target: int
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """From the site agent: what the ingress and the planner told it. None means that they said nothing.
+
+    `held` are requests at the ingress. The bounds in replicas narrow those of `fleet.yaml`. Nothing of it counts after
+    `until`, in seconds since the epoch.
+    """
+
+    until: float
+    held: float | None = None
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+
+
+Note = TypeVar("Note", History, Word, Order)
+
+
+def write(application: str, note: Note) -> None:
+    """Replaces the note of this kind. One that can't be left is missed by nobody for long: the next is on its way."""
+    if (store := internal_kv_get_gcs_client()) is None:
+        return
+    try:
+        store.internal_kv_put(_key(application, type(note)), msgspec.json.encode(note), True, NAMESPACE, TIMEOUT_S)
+    except RpcError as error:
+        _log(f"can't leave a {type(note).__name__} for {application}: {error}")
+
+
+def read(application: str, kind: type[Note]) -> Note | None:
+    """None where there is none, or none that this version understands."""
+    if (store := internal_kv_get_gcs_client()) is None:
+        return None
+    try:
+        written = store.internal_kv_get(_key(application, kind), NAMESPACE, TIMEOUT_S)
+        return None if written is None else msgspec.json.decode(written, type=kind)
+    except (RpcError, msgspec.DecodeError) as error:
+        _log(f"can't read the {kind.__name__} of {application}: {error}")
+        return None
+
+
+def _key(application: str, kind: type) -> bytes:
+    return f"{application}:{kind.__name__}".encode()
+
+
+def _log(message: str) -> None:
+    logging.getLogger("ray.serve").warning("rayfleet %s", message)

@@ -1,0 +1,204 @@
+"""One placement's replicas: they start, take requests, leave, and are taken away."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from autoscaling.simulate.availability import Availability
+from autoscaling.simulate.billing import Meter
+from autoscaling.simulate.engine import Engine, Sequence
+from autoscaling.simulate.engine_model import EngineModel
+from autoscaling.simulate.ports import PlacementReading, ReplicaReading
+from autoscaling.simulate.scenario import Startup
+from clusters.spec import PlacementSpec
+from clusters.state import PlacementState, Readiness
+
+Later = Callable[[float, Callable[[float], None]], None]
+"""Calls a function at a time, and tells it that time."""
+
+
+@dataclass(eq=False, slots=True)
+class Replica:
+    name: str
+    engine: Engine
+    ready: bool = False
+    doomed: bool = False
+    """The market takes it away soon; until it leaves, it works."""
+    leaving: bool = False
+    """It takes no more work."""
+    gone: bool = False
+    busy_before_s: float = 0.0
+    """At the last reading."""
+    read_at: float = 0.0
+
+    @property
+    def open(self) -> int:
+        """Requests in it."""
+        return self.engine.running + self.engine.waiting
+
+
+@dataclass(eq=False)
+class Placement:
+    """Its pool's nodes are as many as `meter` has room for, as long as the market gives any."""
+
+    spec: PlacementSpec
+    release: str
+    model: EngineModel
+    block_tokens: int
+    startup: Startup
+    availability: Availability
+    meter: Meter
+    later: Later
+    target: int = 0
+    refused: int = 0
+    interrupted: int = 0
+    preempted: int = 0
+    worst_queue: int = 0
+    _closed: bool = False
+    """The market takes its nodes away, or has none."""
+    _replicas: list[Replica] = field(default_factory=list)
+    _made: int = 0
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return (self.spec.site, self.spec.model)
+
+    @property
+    def serving(self) -> list[Replica]:
+        return [replica for replica in self._replicas if replica.ready and not replica.leaving]
+
+    @property
+    def engines(self) -> list[Replica]:
+        """All that may hold requests."""
+        return [replica for replica in self._replicas if replica.ready]
+
+    def begin(self, replicas: int) -> None:
+        """So many answer from the start, where the market has them."""
+        self._closed = not self.availability.at(0.0)
+        self.target = replicas
+        for _ in range(0 if self._closed else replicas):
+            self._make(0.0).ready = True
+        for change in self.availability.changes:
+            if self.availability.at(change):
+                self.later(change, self._reopen)
+
+    def scale(self, target: int, now: float) -> None:
+        """Have so many replicas, that answer or start."""
+        self.target = target
+        staying = self._staying
+        self.refused = 0
+        for missing in range(target - len(staying)):
+            if self._closed or not self.meter.has_room(self.spec):
+                self.refused = target - len(staying) - missing
+                break
+            self._start(now)
+        # Those that have done least go first: what starts, then the emptiest.
+        for replica in sorted(staying, key=lambda each: (each.ready, each.open))[: max(0, len(staying) - target)]:
+            self._leave(replica, now)
+
+    def close(self, now: float) -> None:
+        """The provider has given notice: nothing new is started, and what only starts is given up."""
+        self._closed = True
+        for replica in self._staying:
+            self.interrupted += 1
+            replica.doomed = True
+            if not replica.ready:
+                self._leave(replica, now)
+
+    def drain(self, now: float) -> None:
+        """No new work for what is about to go."""
+        for replica in list(self._replicas):
+            if replica.doomed:
+                self._leave(replica, now)
+
+    def take_away(self, now: float) -> list[tuple[Sequence, int]]:
+        """What is left is lost, with these sequences and their tokens still to come."""
+        lost = []
+        for replica in list(self._replicas):
+            lost += replica.engine.drop(now)
+            self._remove(replica, now)
+        return lost
+
+    def cut(self, now: float) -> list[tuple[Sequence, int]]:
+        """Nobody reaches its replicas any more; they forget what they did."""
+        return [each for replica in self.engines for each in replica.engine.drop(now)]
+
+    def pick(self) -> Replica | None:
+        """As HAProxy's `leastconn` does at a site."""
+        return min(self.serving, key=lambda replica: replica.open, default=None)
+
+    def left(self, replica: Replica, now: float) -> None:
+        """To be called when a replica may have become empty."""
+        if replica.leaving and not replica.open:
+            self._remove(replica, now)
+
+    def reading(self, held: int, now: float) -> PlacementReading:
+        """Once per decision: what was busy is counted since the last one."""
+        return PlacementReading(
+            self.place,
+            tuple(_reading(replica, now) for replica in self._staying if replica.ready),
+            self.target,
+            sum(not replica.ready for replica in self._replicas),
+            self.refused,
+            sum(replica.open for replica in self._replicas if replica.doomed),
+            held,
+        )
+
+    def state(self) -> PlacementState:
+        """As the site's agent tells it."""
+        serving = self.serving
+        return PlacementState(
+            model=self.spec.model,
+            release=self.release,
+            readiness=Readiness.READY if serving else Readiness.STARTING,
+            replicas=len(serving),
+            target_replicas=self.target,
+            capacity=self.spec.capacity,
+            running=sum(replica.engine.running for replica in serving),
+            waiting=sum(replica.engine.waiting for replica in serving),
+            kv_usage=sum(replica.engine.cache.usage for replica in serving) / len(serving) if serving else None,
+        )
+
+    @property
+    def _staying(self) -> list[Replica]:
+        return [replica for replica in self._replicas if not (replica.leaving or replica.doomed)]
+
+    def _start(self, now: float) -> None:
+        nodes = self.meter.nodes(self.spec)
+        replica = self._make(now)
+        new_node = self.meter.nodes(self.spec) > nodes
+        delay = self.startup.replica_s + (self.startup.node_s if new_node else 0.0)
+
+        def ready(_: float) -> None:
+            replica.ready = not replica.gone
+
+        self.later(now + delay, ready)
+
+    def _make(self, now: float) -> Replica:
+        self._made += 1
+        name = f"{self.spec.site}/{self.spec.model}#{self._made}"
+        replica = Replica(name, Engine(self.model, self.spec.batching, self.block_tokens), read_at=now)
+        self._replicas.append(replica)
+        self.meter.change(self.spec, 1, now)
+        return replica
+
+    def _leave(self, replica: Replica, now: float) -> None:
+        replica.leaving = True
+        self.left(replica, now)
+
+    def _remove(self, replica: Replica, now: float) -> None:
+        replica.gone, replica.ready = True, False
+        self.preempted += replica.engine.preempted
+        self._replicas.remove(replica)
+        self.meter.change(self.spec, -1, now)
+
+    def _reopen(self, now: float) -> None:
+        self._closed = False
+
+
+def _reading(replica: Replica, now: float) -> ReplicaReading:
+    engine = replica.engine
+    seconds = now - replica.read_at
+    busy = (engine.busy_s(now) - replica.busy_before_s) / seconds if seconds > 0 else math.nan
+    replica.busy_before_s, replica.read_at = engine.busy_s(now), now
+    return ReplicaReading(replica.name, engine.running, engine.waiting, engine.cache.usage, min(1.0, max(0.0, busy)))

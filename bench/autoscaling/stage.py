@@ -1,0 +1,93 @@
+"""One simulated run of a policy, and the search for its loosest setting that still serves well enough."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from autoscaling.simulate.availability import Availability
+from autoscaling.simulate.cards import assumed_model
+from autoscaling.simulate.outcome import summary
+from autoscaling.simulate.ports import Controller
+from autoscaling.simulate.scenario import Scenario, Startup
+from autoscaling.simulate.traces import Request
+from bench.autoscaling.fleets import ON_DEMAND, fleet, places
+from serve_app.simulation import simulate
+
+ROUND_TRIP_S = 0.01
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is the same for all."""
+
+    card: str
+    requests: tuple[Request, ...]
+    ttft_target_s: float
+    attainment: float
+    """Share of requests within the target that counts as equal service."""
+    start_s: float
+    """Until a new replica answers, its node included."""
+    initial: int = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    policy: str
+    knob: float
+    attainment: float
+    ttft_p99_s: float
+    gpu_hours: float
+    usd: float
+    changes_per_hour: float
+    worst_queue: int
+    interrupted: int
+    continued: int
+
+    @property
+    def cost(self) -> float:
+        return self.gpu_hours
+
+    def report(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def play(
+    stage: Stage,
+    policy: str,
+    knob: float,
+    controller: Controller,
+    zones: Mapping[str, Availability] | None = None,
+    initial: Mapping[str, int] | None = None,
+) -> Run:
+    """`zones` are spot pools, and `initial` the replicas that answer at the start, by site: else the stage's."""
+    spec = fleet(stage.card, tuple(zones or ()))
+    model = assumed_model(stage.card)
+    begin = initial or {ON_DEMAND: stage.initial}
+    scenario = Scenario(
+        spec,
+        stage.requests,
+        dict.fromkeys(places(spec), model),
+        stage.ttft_target_s,
+        startup={place: Startup(stage.start_s, 0.0) for place in places(spec)},
+        initial={place: begin.get(place[0], 0) for place in places(spec)},
+        round_trip_s={site.name: ROUND_TRIP_S for site in spec.sites},
+        spot={(zone, "gpus"): availability for zone, availability in (zones or {}).items()},
+    )
+    told = summary(simulate(scenario, controller))
+    return Run(
+        policy,
+        knob,
+        told.attainment,
+        told.ttft_p99_s,
+        told.gpu_hours,
+        told.usd,
+        told.changes_per_hour,
+        told.worst_queue,
+        told.interrupted,
+        told.continued,
+    )
+
+
+def best(stage: Stage, runs: Iterable[Run]) -> list[Run]:
+    """In order: of those with enough attainment the fewest GPU-hours first, then the others by attainment."""
+    return sorted(runs, key=lambda run: (max(0.0, stage.attainment - run.attainment), run.gpu_hours))

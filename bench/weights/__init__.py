@@ -1,0 +1,1 @@
+"""How fast a release moves, beside other clients of the same store: `python -m bench.weights --help`."""

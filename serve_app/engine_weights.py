@@ -1,0 +1,164 @@
+"""What an engine loads: a release on the disks of its nodes, which may not lose it, or one streamed from the store."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import ray
+from ray import serve
+from ray.llm._internal.common.callbacks.base import CallbackBase
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from clusters.fields import Spec
+from clusters.render import REPLICATOR_APP
+from clusters.spec import Loading
+from clusters.storage import StoreSpec, WeightsSpec
+from serve_app.gate import site_token
+from weights.cache import fetch
+from weights.compile_cache import CompileCache
+from weights.errors import Corrupt, WeightsError
+from weights.registry import release_prefix
+from weights.slot import Slot
+from weights.store import open_store
+
+logger = logging.getLogger("ray.serve")
+
+STREAMED_FORMAT = "runai_streamer"
+
+
+class EngineWeights(Spec):
+    """All that a node needs to know to give an engine its weights. `engine`: see `weights.compile_cache`."""
+
+    model: str
+    release: str
+    site: str
+    engine: str
+    loading: Loading
+    store: StoreSpec
+    weights: WeightsSpec
+    token_variable: str
+
+    def prepare(self) -> str:
+        """The path of the model for vLLM, once this node has what lies there. Nothing of it is evicted before this
+        process ends. Raises WeightsError."""
+        self._slot.hold()
+        self._restore_compiled()
+        if self.loading is Loading.STREAMED:
+            return streamed_path(self.store, self.model, self.release)
+        path = fetch(
+            open_store(self.store),
+            self.model,
+            self.release,
+            self.weights.cache_dir,
+            site=self.site,
+            parallel_parts=self.weights.parallel_parts,
+            cache_bytes=self.weights.cache_bytes,
+        )
+        return str(path)
+
+    def environment(self) -> dict[str, str]:
+        """What vLLM reads, on every node."""
+        streaming = streaming_environment(self.store) if self.loading is Loading.STREAMED else {}
+        return {"VLLM_CACHE_ROOT": str(self._compiled.directory), **streaming}
+
+    def save_compiled(self) -> None:
+        """Keeps in the site's store what this node's engine has compiled."""
+        try:
+            self._compiled.save(open_store(self.store), site_token(self.token_variable, os.environ))
+        except (WeightsError, OSError) as error:
+            logger.warning("what %s compiled is not kept: %s", self.model, error)
+
+    def _restore_compiled(self) -> None:
+        try:
+            self._compiled.restore(open_store(self.store), site_token(self.token_variable, os.environ))
+        except (WeightsError, OSError) as error:
+            logger.warning("%s is compiled anew: %s", self.model, error)
+
+    @property
+    def _slot(self) -> Slot:
+        return Slot(Path(self.weights.cache_dir), self.model, self.release)
+
+    @property
+    def _compiled(self) -> CompileCache:
+        return CompileCache(self._slot, self.engine)
+
+
+def streamed_path(store: StoreSpec, model: str, release: str) -> str:
+    """A url that vLLM streams from; of a store that is a directory, the release's own."""
+    root = unquote(urlsplit(store.url).path) if store.url.startswith("file://") else store.url
+    return f"{root.rstrip('/')}/{release_prefix(model, release).rstrip('/')}"
+
+
+def streaming_arguments(store: StoreSpec) -> dict[str, Any]:
+    """vLLM's, for a model that is streamed from this store."""
+    return {} if store.url.startswith("file://") else {"load_format": STREAMED_FORMAT}
+
+
+def streaming_environment(store: StoreSpec) -> dict[str, str]:
+    """What the streamer, the AWS SDKs and Google's clients read, for what fleet.yaml says of the store."""
+    variables: dict[str, str | None] = {
+        "AWS_ENDPOINT_URL": store.endpoint,
+        "AWS_PROFILE": store.profile,
+        "AWS_REGION": store.region,
+        "AWS_DEFAULT_REGION": store.region,
+    }
+    if store.url.startswith("gs://"):
+        variables = {
+            "GOOGLE_APPLICATION_CREDENTIALS": store.credentials_file,
+            "RUNAI_STREAMER_GCS_CREDENTIAL_FILE": store.credentials_file,
+            "STORAGE_EMULATOR_HOST": store.endpoint,
+            "CLOUD_STORAGE_EMULATOR_ENDPOINT": store.endpoint,
+        }
+    elif store.endpoint:
+        variables["RUNAI_STREAMER_S3_ENDPOINT"] = store.endpoint
+        # As our own client does it: such servers have no DNS name per bucket, nor today's checksums.
+        variables["RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING"] = "0"
+        variables["AWS_REQUEST_CHECKSUM_CALCULATION"] = "when_required"
+        variables["AWS_RESPONSE_CHECKSUM_VALIDATION"] = "when_required"
+    return {name: value for name, value in variables.items() if value}
+
+
+class WeightsCallback(CallbackBase):  # type: ignore[misc]
+    """Before the engine starts: every node that this replica uses has what it will load. `kwargs` are EngineWeights."""
+
+    async def on_before_node_init(self) -> None:
+        weights = EngineWeights.model_validate(self.kwargs)
+        nodes = set(ray.util.placement_group_table(self.ctx.placement_group)["bundles_to_node_id"].values())
+        here = ray.get_runtime_context().get_node_id()
+        # They live as long as their handles, which this replica has.
+        self._keepers = [
+            _Keeper.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+            for node in nodes - {here}
+        ]
+        elsewhere = [keeper.prepare.remote(self.kwargs) for keeper in self._keepers]
+        try:
+            path = await asyncio.to_thread(weights.prepare)
+            await asyncio.gather(*elsewhere)
+        except Corrupt:
+            await asyncio.to_thread(_suspect, weights.model, weights.release)
+            raise
+        os.environ.update(weights.environment())
+        self.ctx.runtime_env["env_vars"].update(weights.environment())
+        self.llm_config.get_engine_config().hf_model_id = path
+        self.ctx.run_init_node = False
+
+
+class NodeKeeper:
+    """On another node of a replica: has the release there, and keeps it from being evicted for as long as it lives."""
+
+    def prepare(self, weights: dict[str, Any]) -> None:
+        EngineWeights.model_validate(weights).prepare()
+
+
+_Keeper = ray.remote(num_cpus=0)(NodeKeeper)
+
+
+def _suspect(model: str, release: str) -> None:
+    """Has the site's replicator look at the release: this node read wrong bytes of it, again and again."""
+    try:
+        serve.get_app_handle(REPLICATOR_APP).suspect.remote(model, release)
+    except (ray.exceptions.RayError, serve.exceptions.RayServeException) as error:
+        logger.warning("the replicator could not be told that %s %s is corrupt: %s", model, release, error)

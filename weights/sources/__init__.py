@@ -1,0 +1,1 @@
+"""The kinds of source that weights are pushed from."""
