@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit check format bench-router bench-weights demo-model lock clean
+.PHONY: help install demo test test-unit check format bench-router bench-weights bench-autoscaling demo-model lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench-router: install ## Measure the ingress beside its peers, pinned to a core 
 
 bench-weights: install ## Measure how releases move, beside other clients (ARGS="--gib 8 --strict": more, fail on a missed goal)
 	$(BIN)/python -m bench.weights $(ARGS)
+
+bench-autoscaling: install ## Simulate scaling policies at equal service (ARGS="--trace PATH --spot PATH…", or --synthetic)
+	$(BIN)/python -m bench.autoscaling $(ARGS)
 
 demo-model: install ## Train the two demo models anew, into weights/demo
 	$(BIN)/python -m weights.demo_model $(ARGS)

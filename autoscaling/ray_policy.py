@@ -9,7 +9,6 @@ from autoscaling import ray_notes
 from autoscaling.forecast import History
 from autoscaling.policy import decide
 from autoscaling.ray_notes import Order, Word
-from autoscaling.ray_signals import DEPTH_METRIC as DEPTH_METRIC
 from autoscaling.ray_signals import signal_of
 from autoscaling.state import State, from_plain, plain
 from clusters.scaling import AutoscalingSpec

@@ -11,9 +11,7 @@ RUNNING_METRIC = "running"
 WAITING_METRIC = "waiting"
 KV_METRIC = "kv_usage"
 GPU_METRIC = "gpu_utilisation"
-DEPTH_METRIC = "queue_depth"
-"""Running and waiting together, from a replica that doesn't tell them apart. These are the keys under which replicas
-report through `record_autoscaling_stats`."""
+"""The keys under which replicas report through `record_autoscaling_stats`; all but the first may be left out."""
 
 
 def signal_of(ctx: AutoscalingContext, order: Order | None, now: float, max_age_s: float) -> Signal:
@@ -40,5 +38,5 @@ def _readings(series: dict[str, dict[Any, Any]]) -> list[Reading]:
             kv_usage=value(KV_METRIC, replica),
             gpu_utilisation=value(GPU_METRIC, replica),
         )
-        for replica, point in (latest.get(RUNNING_METRIC) or latest.get(DEPTH_METRIC, {})).items()
+        for replica, point in latest.get(RUNNING_METRIC, {}).items()
     ]

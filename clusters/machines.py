@@ -17,10 +17,11 @@ SITE_SETTINGS = {
 }
 INGRESS_SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_SERVE_ENABLE_HA_PROXY": "1"}
 RIGHTS = {  # of a site's nodes: least privilege, spelled out in docs/clouds.md
-    Provider.AWS: "read the secret; read the store's prefix; run and end EC2 instances, passing its own role to them",
-    Provider.GCP: "secretmanager.secretAccessor; storage.objectViewer, compute.instanceAdmin.v1 and\n"
-    "iam.serviceAccountUser",
-    Provider.ONPREM: "sudo for ssh_user; the store's profile in ~/.aws/credentials",
+    Provider.AWS: "read the secret; read and write the site's store, read the others'; run and end EC2 instances,\n"
+    "passing its own role to them",
+    Provider.GCP: "secretmanager.secretAccessor; storage.objectUser of the site's store, storage.objectViewer of the\n"
+    "others', compute.instanceAdmin.v1 and iam.serviceAccountUser",
+    Provider.ONPREM: "sudo for ssh_user; the stores' profiles in ~/.aws/credentials",
 }
 
 Config = dict[str, Any]

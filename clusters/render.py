@@ -121,6 +121,7 @@ def _model_app(fleet: FleetSpec, site: SiteSpec, placement: PlacementSpec, devic
             "store": _plain(site.store),
             "token_variable": site.token_variable,
             "weights": _plain(fleet.weights),
+            "keep": [f"{other.model}/{fleet.model(other.model).release}" for other in fleet.placements_at(site.name)],
         },
     }
 

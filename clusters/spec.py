@@ -143,7 +143,9 @@ class ModelSpec(Spec):
     """A logical name that clients ask for, and the one release of its weights that serves it."""
 
     name: Name
-    source: str = Field(description="where `rayfleet weights push` reads: a directory or hf://org/repo@revision")
+    source: str = Field(
+        description="what `rayfleet weights push` reads: a directory, hf://org/repo@revision, s3://bucket/… or gs://…"
+    )
     release: ReleaseId = Field(
         description="first 12 hex digits of the release's digest, as `rayfleet weights push` prints it"
     )

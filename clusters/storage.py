@@ -41,7 +41,9 @@ class WeightsSpec(Spec):
     cache_gb: float | None = Field(
         None, gt=0, description="GB that a node may keep of releases; unset means all but a tenth of its disk"
     )
-    parallel_parts: int = Field(8, ge=1, le=64, description="parts of 16 MiB in flight per site, each held in memory")
+    parallel_parts: int = Field(
+        8, ge=1, le=64, description="parts of 16 MiB in flight per site; copying holds each in memory"
+    )
     bandwidth_mbps: float | None = Field(
         None, gt=0, description="Mbit/s that copying to one site may take; unset means no limit"
     )

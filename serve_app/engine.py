@@ -11,7 +11,7 @@ from ray import serve
 from ray.serve.llm import LLMConfig, LLMServer
 
 from autoscaling.ray_config import autoscaling_config
-from autoscaling.ray_policy import DEPTH_METRIC
+from autoscaling.ray_signals import KV_METRIC, RUNNING_METRIC, WAITING_METRIC
 from clusters.render import AGENT_APP
 from clusters.spec import Loading
 from clusters.state import EngineSample
@@ -60,6 +60,7 @@ def _weights(args: ModelAppArgs) -> EngineWeights:
         loading=args.placement.loading,
         store=args.store,
         weights=args.weights,
+        keep=frozenset(args.keep),
         token_variable=args.token_variable,
     )
 
@@ -111,7 +112,7 @@ class EngineServer(LLMServer):  # type: ignore[misc]
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         stats = latest()
-        return {DEPTH_METRIC: stats.running + stats.waiting}
+        return {RUNNING_METRIC: stats.running, WAITING_METRIC: stats.waiting, KV_METRIC: stats.kv_usage}
 
     async def _report(self) -> None:
         """Push a sample to the agent, for ever. A lost one is not repeated: the next is on its way."""

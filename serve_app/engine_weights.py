@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,7 +20,7 @@ from clusters.storage import StoreSpec, WeightsSpec
 from serve_app.gate import site_token
 from weights.cache import fetch
 from weights.compile_cache import CompileCache
-from weights.errors import Corrupt, WeightsError
+from weights.errors import Corrupt, ReleaseMissing, WeightsError
 from weights.registry import release_prefix
 from weights.slot import Slot
 from weights.store import open_store
@@ -27,6 +28,8 @@ from weights.store import open_store
 logger = logging.getLogger("ray.serve")
 
 STREAMED_FORMAT = "runai_streamer"
+MENDING_TIMEOUT_S = 900.0
+MENDING_INTERVAL_S = 10.0
 
 
 class EngineWeights(Spec):
@@ -39,6 +42,7 @@ class EngineWeights(Spec):
     loading: Loading
     store: StoreSpec
     weights: WeightsSpec
+    keep: frozenset[str]
     token_variable: str
 
     def prepare(self) -> str:
@@ -56,6 +60,7 @@ class EngineWeights(Spec):
             site=self.site,
             parallel_parts=self.weights.parallel_parts,
             cache_bytes=self.weights.cache_bytes,
+            keep=self.keep,
         )
         return str(path)
 
@@ -133,17 +138,28 @@ class WeightsCallback(CallbackBase):  # type: ignore[misc]
             _Keeper.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
             for node in nodes - {here}
         ]
-        elsewhere = [keeper.prepare.remote(self.kwargs) for keeper in self._keepers]
-        try:
-            path = await asyncio.to_thread(weights.prepare)
-            await asyncio.gather(*elsewhere)
-        except Corrupt:
-            await asyncio.to_thread(_suspect, weights.model, weights.release)
-            raise
+        path = await self._prepared(weights)
         os.environ.update(weights.environment())
         self.ctx.runtime_env["env_vars"].update(weights.environment())
         self.llm_config.get_engine_config().hf_model_id = path
         self.ctx.run_init_node = False
+
+    async def _prepared(self, weights: EngineWeights) -> str:
+        """Corrupt bytes in the store are told, and waited for to be replaced."""
+        deadline = time.monotonic() + MENDING_TIMEOUT_S
+        while True:
+            elsewhere = [keeper.prepare.remote(self.kwargs) for keeper in self._keepers]
+            try:
+                path = await asyncio.to_thread(weights.prepare)
+                await asyncio.gather(*elsewhere)
+                return path
+            except (Corrupt, ReleaseMissing) as error:
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("%s %s can't be loaded yet: %s", weights.model, weights.release, error)
+                if isinstance(error, Corrupt):
+                    await asyncio.to_thread(_suspect, weights.model, weights.release)
+            await asyncio.sleep(MENDING_INTERVAL_S)
 
 
 class NodeKeeper:

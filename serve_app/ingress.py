@@ -8,7 +8,7 @@ from ray import serve
 from ray.serve import Application
 
 from autoscaling.ray_config import autoscaling_config
-from autoscaling.ray_policy import DEPTH_METRIC
+from autoscaling.ray_signals import RUNNING_METRIC
 from clusters.fields import Spec
 from clusters.scaling import AutoscalingSpec
 from clusters.spec import FleetSpec, IngressSpec
@@ -51,7 +51,7 @@ class Ingress:
         self._gateway.check()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        return {DEPTH_METRIC: len(self._gateway.relay.open)}
+        return {RUNNING_METRIC: len(self._gateway.relay.open)}
 
 
 def build(args: dict[str, Any]) -> Application:

@@ -23,7 +23,7 @@ from serve_app.metering.sums import Sums
 from serve_app.ray_metrics import RayMetrics
 from serve_app.site_args import ReplicatorAppArgs
 from weights.cache import fetch
-from weights.errors import WeightsError
+from weights.errors import Corrupt, WeightsError
 from weights.journal import Journal
 from weights.lease import own_name
 from weights.prices import usd_per_gb
@@ -147,17 +147,23 @@ class Replicator:
             wanted, store.model_dump(mode="json"), weights.model_dump(mode="json"), self._args.site
         )
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(task.future()), CACHE_TIMEOUT_S)
+            have, corrupt = await asyncio.wait_for(asyncio.wrap_future(task.future()), CACHE_TIMEOUT_S)
+            for release in corrupt:
+                await self.suspect(*release)
+            return list(have)
         except (RayError, TimeoutError) as error:
             logger.warning("node %s does not fetch what it should have on its disk: %s", node, error)
             return []
 
 
-@ray.remote(num_cpus=0)
-def _cache_releases(wanted: Releases, store: dict[str, Any], weights: dict[str, Any], site: str) -> Releases:
+def cache_releases(
+    wanted: Releases, store: dict[str, Any], weights: dict[str, Any], site: str
+) -> tuple[Releases, Releases]:
+    """On a node: has it fetch what it lacks. Returns what it has then, and what is corrupt in the store."""
     opened, spec = open_store(StoreSpec(**store)), WeightsSpec(**weights)
     keep = frozenset(f"{model}/{release}" for model, release in wanted)
-    have = []
+    have: Releases = []
+    corrupt: Releases = []
     for model, release in wanted:
         try:
             fetch(
@@ -173,4 +179,9 @@ def _cache_releases(wanted: Releases, store: dict[str, Any], weights: dict[str, 
             have.append((model, release))
         except WeightsError as error:
             logger.warning("%s %s is not on this node's disk: %s", model, release, error)
-    return have
+            if isinstance(error, Corrupt):
+                corrupt.append((model, release))
+    return have, corrupt
+
+
+_cache_releases = ray.remote(num_cpus=0)(cache_releases)

@@ -20,6 +20,8 @@ class ModelAppArgs(Spec):
     store: StoreSpec
     token_variable: str
     weights: WeightsSpec
+    keep: tuple[str, ...]
+    """`model/release` of every placement of the site: no node's cache gives them up for another."""
 
 
 class AgentPlacement(Spec):

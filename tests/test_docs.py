@@ -1,5 +1,7 @@
-"""The docs tell of every setting with its default, every preset, metric, record field, outcome, header and command."""
+"""The docs tell of every setting with its default, every preset, metric, record field, outcome, header and command, and
+of the rights that a site needs."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +13,11 @@ import yaml
 from pydantic import BaseModel
 
 from clusters import spec
+from clusters.launch.stores import bucket_policy
+from clusters.storage import StoreSpec, Verify, WeightsSpec
 from serve_app import errors
 from serve_app.cli import commands
-from serve_app.metering.metrics import METRICS, Metric
+from serve_app.metering.metrics import METRICS, WEIGHTS, Metric
 from serve_app.metering.record import Outcome, Record
 from serve_app.openai import ROUTES
 
@@ -34,6 +38,8 @@ SETTINGS: dict[type[BaseModel], str] = {
     spec.HostedSpec: "",
     spec.HostedModelSpec: "",
     spec.IngressSpec: "",
+    WeightsSpec: "weights.",
+    StoreSpec: "store.",
 }
 """How a table of the docs names the fields of each."""
 
@@ -45,6 +51,7 @@ def settings() -> Iterator[tuple[str, str]]:
             if not isinstance(field.default, BaseModel):
                 default = "required" if field.is_required() else written(field.get_default(call_default_factory=True))
                 yield prefix + name, default
+    yield "loading", written(spec.PlacementSpec.model_fields["loading"].default)
 
 
 def written(default: Any) -> str:
@@ -64,7 +71,7 @@ def test_every_setting_is_told_with_its_default(name: str, default: str) -> None
     assert default in told, f"the docs say {told or 'nothing'} of {name}, and its default is {default}"
 
 
-@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", [*METRICS, *WEIGHTS], ids=lambda metric: metric.name)
 def test_every_metric_is_told_with_its_type_and_labels(metric: Metric) -> None:
     labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
     assert [f"`{metric.name}`", metric.kind.value, labels] in [row[:3] for row in ROWS]
@@ -73,6 +80,11 @@ def test_every_metric_is_told_with_its_type_and_labels(metric: Metric) -> None:
 @pytest.mark.parametrize("preset", spec.Preset)
 def test_every_preset_is_told(preset: spec.Preset) -> None:
     assert any(row[0] == f"`{preset}`" for row in ROWS)
+
+
+@pytest.mark.parametrize("word", [*Verify, *spec.Loading])
+def test_every_choice_about_weights_is_told(word: str) -> None:
+    assert any(f"`{word}`" in cell for row in ROWS for cell in row)
 
 
 @pytest.mark.parametrize("name", [*Record.__struct_fields__, *Outcome])
@@ -110,6 +122,28 @@ def test_every_command_is_told_and_no_other() -> None:
     told = set(re.findall(r"\brayfleet ([a-z]+)\b", CODE))
     assert known == told & known
     assert told <= known
+
+
+WEIGHTS_COMMANDS = getattr(getattr(typer.main.get_command(commands), "commands", {})["weights"], "commands", {})
+
+
+@pytest.mark.parametrize("name", WEIGHTS_COMMANDS)
+def test_every_weights_command_is_told_with_its_options_and_no_other(name: str) -> None:
+    known = {option for parameter in WEIGHTS_COMMANDS[name].params for option in parameter.opts if option[:2] == "--"}
+    (row,) = [row for row in ROWS if re.match(rf"`rayfleet weights {name}\b", row[0])]
+    assert set(re.findall(r"--[a-z-]+", row[1])) == known
+
+
+def test_no_other_weights_command_is_told() -> None:
+    assert set(re.findall(r"\brayfleet weights ([a-z]+)\b", CODE)) == set(WEIGHTS_COMMANDS)
+
+
+def test_a_site_may_do_in_its_own_bucket_what_weights_need_and_in_others_only_read() -> None:
+    (policy,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "clouds.md").read_text(), re.DOTALL)
+    told = {statement["Sid"]: set(statement["Action"]) for statement in json.loads(policy)["Statement"]}
+    needed = {action for statement in bucket_policy("bucket")["Statement"] for action in statement["Action"]}
+    assert told["KeepOwn"] | told["ListOwn"] == needed
+    assert told["ReadOthers"] == {"s3:GetObject", "s3:ListBucket"}
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -89,7 +89,7 @@ class Names:
 
 
 class _Files(GCSFileSystem):  # type: ignore[misc]  # gcsfs has no types
-    """gcsfs itself tries six times, for 36 s, and has no option for it."""
+    """gcsfs itself tries six times, for half a minute and more, and has no option for it."""
 
     _request = retry_request(retries=TRIES)(GCSFileSystem._request.__wrapped__)
 

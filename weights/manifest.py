@@ -57,7 +57,7 @@ class Part:
     digest: str
 
 
-def digest_of(content: bytes) -> str:
+def digest_of(content: bytes | memoryview) -> str:
     """Of a part."""
     return blake3(content).hexdigest()
 

@@ -107,7 +107,9 @@ def sources(wanting: Collection[str], holders: Collection[str], price: Price) ->
     order: list[tuple[str, str | None]] = [(site, None) for site in wanting if site in holders]
     rest = [site for site in wanting if site not in holders]
     while rest and have:
-        _, site, source = min((price(source, site), site, source) for site in rest for source in have)
+        # At the same price from one that has it now, since then nobody waits.
+        edges = ((price(source, site), source not in holders, site, source) for site in rest for source in have)
+        _, _, site, source = min(edges)
         order.append((site, source))
         rest.remove(site)
         have.append(site)

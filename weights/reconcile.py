@@ -16,13 +16,15 @@ from weights.journal import Journal
 from weights.pace import Pace
 from weights.parallel import Lanes
 from weights.plan import SitePlan, plan
-from weights.registry import has_release, load_manifest, replicate_command, unpublish
+from weights.registry import MODELS, has_release, load_manifest, replicate_command, unpublish
 from weights.repair import quarantine, verify_release
 from weights.replicate import Ask, Held, Survey, replicate, survey
 from weights.store import Store
 
 PATIENCE_S = 900.0
 """How long a site waits for a cheaper source that is itself about to receive the release."""
+SWEEP_INTERVAL_S = 3600.0
+ORPHANED_AFTER_S = 7 * 86400.0
 FIRST_PAUSE_S = 30.0
 MAX_PAUSE_S = 600.0
 
@@ -81,6 +83,7 @@ class Reconciler:
         self._waiting_since: dict[Release, float] = {}
         self._suspects: set[Release] = set()
         self._progress = _Shares(self._share)
+        self._swept_at = 0.0
         self._lock = threading.Lock()
         self.counts = Counts()
 
@@ -95,9 +98,11 @@ class Reconciler:
             self._pauses.pop((model, release), None)
 
     def look(self, now: float) -> None:
-        """Brings the store nearer to what it should hold; returns when nothing more can be done at `now`, in seconds since
-        the epoch."""
+        """Brings the store nearer to what it should hold, as far as that can be done now (seconds since the epoch)."""
         wanted = tuple(self._wanted())
+        if now - self._swept_at > SWEEP_INTERVAL_S:
+            self._swept_at = now
+            self._sweep(now - ORPHANED_AFTER_S)
         with self._lock:
             kept = {(want.model, want.release) for want in wanted}
             self._states = {key: state for key, state in self._states.items() if key in kept}
@@ -171,7 +176,7 @@ class Reconciler:
             raise OverBudget(
                 f"copying {want.model} {want.release} from {mine.source} costs {mine.usd:.2f} USD of egress, more than "
                 f"weights.budget_usd ({setting.weights.budget_usd:g}); run: "
-                f"{replicate_command(want.model, setting.site)} --yes"
+                f"{replicate_command(want.model, setting.site, want.release)} --yes"
             )
         return mine
 
@@ -201,6 +206,19 @@ class Reconciler:
         self.counts.corrupt_files += len(wrong)
         with self._lock:
             self._suspects.discard(key)
+
+    def _sweep(self, before: float) -> None:
+        """Forgets uploads that nobody goes on with: stores keep their parts, and clouds ask for money."""
+        journal = self._setting.journal
+        journal.sweep(before)
+        try:
+            store = self._setting.opened(self._setting.site)
+            for orphan in list(store.unfinished(MODELS)):
+                # Our own is known, however old the store says it is.
+                if orphan.begun < before and journal.token(store.url, orphan.key) != orphan.token:
+                    store.abort(orphan)
+        except WeightsError:
+            pass  # it is there at the next sweep
 
     def _asked(self) -> list[str]:
         return list(dict.fromkeys((*self._setting.sites, self._setting.site)))

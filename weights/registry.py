@@ -40,9 +40,10 @@ def push_command(model: str) -> str:
     return f"rayfleet weights push {model}"
 
 
-def replicate_command(model: str, site: str | None = None) -> str:
-    """What brings a release to one site's store, or to all."""
-    return f"rayfleet weights replicate {model}" + (f" --site {site}" if site else "")
+def replicate_command(model: str, site: str | None = None, release: str | None = None) -> str:
+    """What brings a release, or the one that the fleet file names, to one site's store, or to all."""
+    options = {"--site": site, "--release": release}
+    return f"rayfleet weights replicate {model}" + "".join(f" {name} {of}" for name, of in options.items() if of)
 
 
 def load_manifest(store: Store, model: str, release: str, mend: str) -> Manifest:

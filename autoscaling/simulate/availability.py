@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autoscaling.simulate.traces import BadTrace
+from autoscaling.simulate.errors import BadTrace
 
 
 @dataclass(frozen=True)

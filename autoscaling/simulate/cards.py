@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from autoscaling.simulate.engine_model import EngineModel
+from autoscaling.simulate.errors import UnknownCard
 
 BANDWIDTH_USED = 0.8
 """Share of a card's memory bandwidth that decoding reaches,"""
@@ -46,10 +47,6 @@ class ModelSize:
     parameters: float = 8.03e9
     kv_bytes_per_token: float = 131_072
     """2 (key and value) x layers x KV heads x head size x 2 bytes."""
-
-
-class UnknownCard(Exception):
-    """The message names those that are known, or why a model doesn't fit."""
 
 
 def assumed_model(accelerator: str, gpus: float = 1, size: ModelSize | None = None) -> EngineModel:

@@ -5,11 +5,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from autoscaling.simulate.errors import BadModel
 from clusters.fields import Spec
-
-
-class BadModel(Exception):
-    """A file holds no engine model. The message names the field."""
 
 
 class EngineModel(Spec):

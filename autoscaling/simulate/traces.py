@@ -11,12 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from autoscaling.simulate.errors import BadTrace
+
 AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 MOONCAKE_BLOCK_TOKENS = 512
-
-
-class BadTrace(Exception):
-    """A file is not what it should be. The message names file, line and field."""
 
 
 class Format(StrEnum):

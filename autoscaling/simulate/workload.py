@@ -50,15 +50,17 @@ def for_model(requests: Sequence[Request], model: str) -> tuple[Request, ...]:
     return tuple(request if request.model else replace(request, model=model) for request in requests)
 
 
-def daily(seconds: float, mean_rate: float, swing: float, seed: int = 0) -> tuple[Request, ...]:
+def daily(
+    seconds: float, mean_rate: float, swing: float, period_s: float = DAY_S, seed: int = 0
+) -> tuple[Request, ...]:
     """A synthetic workload: Poisson arrivals whose rate swings around `mean_rate` (requests/s) by the share `swing`
-    with the time of day, lengths log-normal around a chat's."""
+    over each `period_s`, lengths log-normal around a chat's."""
     rng = random.Random(seed)
     made = []
     at = 0.0
     most = mean_rate * (1 + swing)
     while (at := at + rng.expovariate(most)) < seconds:
-        rate = mean_rate * (1 - swing * math.cos(2 * math.pi * at / DAY_S))
+        rate = mean_rate * (1 - swing * math.cos(2 * math.pi * at / period_s))
         if rng.random() * most < rate:
             prompt = max(1, min(8192, round(rng.lognormvariate(6.6, 0.9))))
             output = max(1, min(1024, round(rng.lognormvariate(5.0, 0.8))))

@@ -1,1 +1,1 @@
-"""What scaling policies cost at equal service, on a real trace in the simulator: `python -m bench.autoscaling --help`."""
+"""What scaling policies cost at equal service, in the simulator: `python -m bench.autoscaling --help`."""

@@ -1,4 +1,4 @@
-"""The same fleet with the spot market: our decision of how many, laid out over zones that have nodes, else on demand."""
+"""The same fleet with the spot market: ours decides how many, zones that have nodes get them, else on demand."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from clusters.scaling import AutoscalingSpec
 HOUR_S = 3600.0
 RETRY_S = 600.0
 """After which a zone that had no node is asked again."""
+ON_DEMAND_SHARE = 0.1
 
 
 class SpotFirst:
@@ -64,10 +65,14 @@ class SpotFirst:
 
 
 def spot_runs(
-    stage: Stage, limits: AutoscalingSpec, zones: Mapping[str, Availability], windows: int, on_demand_share: float
+    stage: Stage,
+    limits: AutoscalingSpec,
+    zones: Mapping[str, Availability],
+    windows: int,
+    on_demand_share: float = ON_DEMAND_SHARE,
 ) -> list[Run]:
-    """The trace in so many windows, evenly drawn from all that have a loss of some zone in their middle: a fair hour has
-    fewer losses."""
+    """The trace in so many windows, evenly drawn from all that have a loss of some zone in their middle: the usual
+    hour has fewer losses."""
     middle_s = stage.requests[-1].at / 2
     losses = sorted(lost for availability in zones.values() for _, lost in availability.losses if lost > middle_s)
     runs = []

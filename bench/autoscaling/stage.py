@@ -1,19 +1,23 @@
 """One simulated run of a policy, and the search for its loosest setting that still serves well enough."""
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from autoscaling.simulate.availability import Availability
 from autoscaling.simulate.cards import assumed_model
+from autoscaling.simulate.controllers import Rayfleet
 from autoscaling.simulate.outcome import summary
-from autoscaling.simulate.ports import Controller
+from autoscaling.simulate.ports import Controller, Place, PlacementReading, Target
 from autoscaling.simulate.scenario import Scenario, Startup
 from autoscaling.simulate.traces import Request
-from bench.autoscaling.fleets import ON_DEMAND, fleet, places
+from bench.autoscaling.fleets import MOST_REPLICAS, ON_DEMAND, fleet, places
+from clusters.scaling import AutoscalingSpec
 from serve_app.simulation import simulate
 
 ROUND_TRIP_S = 0.01
+SETTLE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def play(
         round_trip_s={site.name: ROUND_TRIP_S for site in spec.sites},
         spot={(zone, "gpus"): availability for zone, availability in (zones or {}).items()},
     )
-    told = summary(simulate(scenario, controller))
+    told = summary(simulate(scenario, _Settled(controller)))
     return Run(
         policy,
         knob,
@@ -86,6 +90,27 @@ def play(
         told.interrupted,
         told.continued,
     )
+
+
+def seconds_of_three_sites(stage: Stage) -> float:
+    """CPU seconds that the trace takes over three sites, with our policy at each."""
+    always = Availability()
+    spec = fleet(stage.card, ("b", "c"))
+    limits = {place: AutoscalingSpec(min_replicas=1, max_replicas=MOST_REPLICAS) for place in places(spec)}
+    began = time.process_time()
+    play(stage, "three sites", 0.0, Rayfleet(limits), {"b": always, "c": always}, dict.fromkeys(("b", "c"), 3))
+    return time.process_time() - began
+
+
+class _Settled:
+    """Looks, but does not decide, while the trace's first requests fill an empty fleet."""
+
+    def __init__(self, controller: Controller):
+        self._controller = controller
+
+    def targets(self, readings: Sequence[PlacementReading], now: float) -> Mapping[Place, Target]:
+        targets = self._controller.targets(readings, now)
+        return targets if now >= SETTLE_S else {}
 
 
 def best(stage: Stage, runs: Iterable[Run]) -> list[Run]:

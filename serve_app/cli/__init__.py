@@ -5,11 +5,12 @@ import sys
 import typer
 from rich.console import Console
 
+from autoscaling.simulate.errors import SimulateError
 from clusters.check import InvalidFleet
 from clusters.launch.local import NoLocalFleet
 from clusters.launch.ports import NoFreePorts
 from clusters.launch.processes import LaunchError
-from serve_app.cli import drain, endpoint, fleet, local, render, route, status, weights
+from serve_app.cli import calibrate, drain, endpoint, fleet, local, render, route, simulate, status, weights
 from weights.errors import WeightsError
 
 commands = typer.Typer(
@@ -29,6 +30,8 @@ for command in (
     status.status,
     route.route,
     drain.drain,
+    simulate.simulate,
+    calibrate.calibrate,
 ):
     commands.command()(command)
 commands.add_typer(weights.app, name="weights", help="Push releases and replicate them to every site's store.")
@@ -38,6 +41,7 @@ EXPECTED = (
     LaunchError,
     NoFreePorts,
     NoLocalFleet,
+    SimulateError,
     WeightsError,
     endpoint.FleetRefused,
     endpoint.FleetUnreachable,

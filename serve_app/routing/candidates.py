@@ -93,7 +93,7 @@ def _placement(site: SiteSpec, placement: PlacementSpec, model: ModelSpec) -> Ca
         tasks=frozenset(model.tasks),
         jurisdiction=site.jurisdiction,
         max_model_len=max_model_len if isinstance(max_model_len, int) else model.max_model_len,
-        slots=placement.capacity * placement.autoscaling.min_replicas,
+        slots=placement.capacity * max(1, placement.autoscaling.min_replicas),
         release=model.release,
         tenants=frozenset(site.tenants),
         market=pool.market,

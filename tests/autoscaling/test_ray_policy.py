@@ -11,7 +11,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingP
 from autoscaling.ray_config import autoscaling_config
 from autoscaling.ray_notes import Order
 from autoscaling.ray_policy import ReplicaPolicy
-from autoscaling.ray_signals import DEPTH_METRIC, KV_METRIC, RUNNING_METRIC, WAITING_METRIC, signal_of
+from autoscaling.ray_signals import KV_METRIC, RUNNING_METRIC, WAITING_METRIC, signal_of
 from tests.autoscaling.driving import NOON, spec
 
 # Ray announces that an environment variable will take the place of `metrics_interval_s`; until then it is the way.
@@ -53,7 +53,7 @@ def test_through_ray_s_own_damping_a_placement_sleeps_and_wakes() -> None:
 
 
 def test_an_engine_that_tells_only_its_depth_is_heard() -> None:
-    seen = signal_of(_context({DEPTH_METRIC: [7, 2]}), None, NOON, 10)
+    seen = signal_of(_context({RUNNING_METRIC: [7, 2]}), None, NOON, 10)
     assert (seen.load, seen.ready, seen.reporting) == (9, 2, 2)
 
 

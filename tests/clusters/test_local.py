@@ -91,10 +91,10 @@ def test_what_holds_secrets_is_private_and_configs_hold_none(local: LocalFleet) 
 
 def test_each_site_has_a_node_cache_of_its_own(local: LocalFleet) -> None:
     caches = {
-        app["args"]["cache_dir"]
+        app["args"]["weights"]["cache_dir"]
         for site in local.fleet.sites
         for app in yaml.safe_load(local.config(site.name).read_text())["applications"]
-        if "cache_dir" in app["args"]
+        if "weights" in app["args"]
     }
     assert len(caches) == len(local.fleet.sites)
 

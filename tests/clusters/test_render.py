@@ -9,7 +9,7 @@ from clusters.check import load
 from clusters.render import ingress_config, site_config
 from clusters.spec import FleetSpec
 from serve_app.cli.render import files
-from serve_app.site_args import AgentAppArgs, ModelAppArgs
+from serve_app.site_args import AgentAppArgs, ModelAppArgs, ReplicatorAppArgs
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,8 +27,9 @@ def test_ray_accepts_every_config(fleet: FleetSpec) -> None:
 
 def test_builders_accept_their_arguments(fleet: FleetSpec) -> None:
     for site in fleet.sites:
-        agent, *models = site_config(fleet, site, "127.0.0.1", 8000)["applications"]
+        agent, replicator, *models = site_config(fleet, site, "127.0.0.1", 8000)["applications"]
         assert AgentAppArgs.model_validate(agent["args"]).site == site.name
+        assert ReplicatorAppArgs.model_validate(replicator["args"]).site == site.name
         assert [ModelAppArgs.model_validate(app["args"]).model.name for app in models] == [
             placement.model for placement in fleet.placements_at(site.name)
         ]
@@ -41,8 +42,8 @@ def test_the_ingress_gets_the_whole_fleet_back(fleet: FleetSpec) -> None:
 
 def test_device_follows_the_pool_unless_told(fleet: FleetSpec) -> None:
     site = fleet.sites[0]
-    assert site_config(fleet, site, "h", 1)["applications"][1]["args"]["device"] == "gpu"
-    assert site_config(fleet, site, "h", 1, "cpu")["applications"][1]["args"]["device"] == "cpu"
+    assert site_config(fleet, site, "h", 1)["applications"][2]["args"]["device"] == "gpu"
+    assert site_config(fleet, site, "h", 1, "cpu")["applications"][2]["args"]["device"] == "cpu"
 
 
 def test_committed_files_are_fresh(fleet: FleetSpec) -> None:

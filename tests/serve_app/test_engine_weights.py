@@ -30,6 +30,7 @@ def weights_of(tmp_path: Path, loading: Loading, token_variable: str = "SITE_TOK
         loading=loading,
         store=StoreSpec(url=store.url),
         weights=WeightsSpec(home="here", cache_dir=str(tmp_path / "cache")),
+        keep=frozenset(),
         token_variable=token_variable,
     )
 

@@ -1,12 +1,7 @@
-"""A small release, and a store that holds it."""
+"""What small releases of tests consist of."""
 
 from datetime import UTC, datetime
 from pathlib import Path
-
-from weights.manifest import Manifest
-from weights.push import Pushed, push
-from weights.source import open_source
-from weights.store import Store
 
 NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)
 MODEL = "tiny"
@@ -24,16 +19,6 @@ def write_source(directory: Path, files: dict[str, bytes] = FILES) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return directory
-
-
-def push_to(store: Store, directory: Path) -> Pushed:
-    with open_source(str(directory), Path()) as source:
-        return push(MODEL, source, store, "home", NOW)
-
-
-def pushed(store: Store, scratch: Path) -> Manifest:
-    """The manifest of a release of FILES that the store holds now."""
-    return push_to(store, write_source(scratch / "source")).manifest
 
 
 def content(directory: Path) -> dict[str, bytes]:

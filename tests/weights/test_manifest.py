@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from tests.weights.releases import NOW
 from weights.errors import InvalidManifest
-from weights.manifest import MAX_BYTES, File, Manifest, manifest_of
+from weights.manifest import MAX_BYTES, PART, File, Manifest, digest_of, digest_of_parts, manifest_of
 
-ONE = File(path="a/one", size=3, sha256="0" * 64)
-TWO = File(path="two", size=0, sha256="f" * 64)
+ONE = File(path="a/one", size=3, digest="0" * 64)
+TWO = File(path="two", size=0, digest="f" * 64)
 
 
 def manifest(*files: File) -> Manifest:
@@ -32,14 +32,14 @@ def test_only_names_and_bytes_are_its_identity() -> None:
     assert later.release == manifest().digest[:12]
 
 
-@pytest.mark.parametrize("other", [{"path": "a/other"}, {"size": 4}, {"sha256": "1" * 64}])
+@pytest.mark.parametrize("other", [{"path": "a/other"}, {"size": 4}, {"digest": "1" * 64}])
 def test_another_name_or_other_bytes_are_another_release(other: dict[str, object]) -> None:
     assert manifest(ONE.model_copy(update=other), TWO).release != manifest().release
 
 
 def test_the_identity_never_changes() -> None:
     # Releases that exist are found by it.
-    assert manifest().release == "8ffa5dcee367"
+    assert manifest().release == "fa4e1e32bd70"
 
 
 def test_it_survives_its_own_text() -> None:
@@ -75,9 +75,9 @@ def test_every_accepted_path_stays_inside(path: str) -> None:
         ("size", 1.5),
         ("size", "3"),
         ("size", True),
-        ("sha256", "0" * 63),
-        ("sha256", "A" * 64),
-        ("sha256", "0" * 63 + "\n"),
+        ("digest", "0" * 63),
+        ("digest", "A" * 64),
+        ("digest", "0" * 63 + "\n"),
         ("extra", 1),
     ],
 )
@@ -91,12 +91,51 @@ def test_wrong_fields_are_refused(field: str, value: object) -> None:
 @pytest.mark.parametrize("paths", [("a", "a"), ("a", "a/b"), ("a/b/c", "a/b", "a.b")])
 def test_files_that_exclude_each_other_are_refused(paths: tuple[str, ...]) -> None:
     with pytest.raises(InvalidManifest, match="twice, or is a file and a directory"):
-        manifest(*(File(path=path, size=1, sha256="0" * 64) for path in paths))
+        manifest(*(File(path=path, size=1, digest="0" * 64) for path in paths))
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"version": 2}', b" " * (MAX_BYTES + 1)]
+    "text", [b"", b"{}", b"null", b"\xff", b"[" * 100_000, b'{"version": 1}', b" " * (MAX_BYTES + 1)]
 )
 def test_what_is_no_manifest_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidManifest):
         Manifest.from_json(text)
+
+
+SIZE = 2 * PART + 1
+PARTS = tuple(digest_of(bytes([n])) for n in range(3))
+
+
+def test_the_parts_of_a_large_file_make_its_digest() -> None:
+    file = File(path="big", size=SIZE, digest=digest_of_parts(PARTS), parts=PARTS)
+    assert [(part.offset, part.length, part.digest) for part in file.layout()] == [
+        (0, PART, PARTS[0]),
+        (PART, PART, PARTS[1]),
+        (2 * PART, 1, PARTS[2]),
+    ]
+    other = (*PARTS[:2], PARTS[0])
+    changed = File(path="big", size=SIZE, digest=digest_of_parts(other), parts=other)
+    assert manifest(file).release != manifest(changed).release
+
+
+def test_a_file_of_one_part_is_that_part() -> None:
+    for size in (0, 1, PART):
+        (part,) = File(path="small", size=size, digest=PARTS[0]).layout()
+        assert (part.offset, part.length, part.digest) == (0, size, PARTS[0])
+
+
+@pytest.mark.parametrize(
+    ("size", "digest", "parts"),
+    [
+        (SIZE, digest_of_parts(PARTS), PARTS[:2]),
+        (SIZE, digest_of_parts(PARTS), ()),
+        (1, PARTS[0], PARTS[:1]),
+        (SIZE, digest_of_parts(PARTS), PARTS[::-1]),
+        (SIZE, PARTS[0], PARTS),
+    ],
+)
+def test_parts_that_are_not_those_of_the_file_are_refused(size: int, digest: str, parts: tuple[str, ...]) -> None:
+    text = json.loads(manifest().to_json())
+    text["files"][0] |= {"size": size, "digest": digest, "parts": parts}
+    with pytest.raises(InvalidManifest, match=r"files\.0"):
+        Manifest.from_json(json.dumps(text).encode())

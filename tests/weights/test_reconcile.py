@@ -1,6 +1,7 @@
 """A site keeps its store in agreement with what it should serve."""
 
 import shutil
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.weights.releases import FILES, MODEL
 from weights.aliases import move
 from weights.errors import NotFound
 from weights.journal import Journal
-from weights.manifest import Manifest
+from weights.manifest import PART, Manifest
 from weights.reconcile import FIRST_PAUSE_S, PATIENCE_S, Reconciler, Setting, WantSpec
 from weights.registry import has_release, release_prefix
 from weights.store import Store
@@ -184,3 +185,14 @@ def test_what_is_no_longer_wanted_is_no_longer_told(world: World) -> None:
     world.opened("home").delete(f"models/{MODEL}/aliases/prod.json")
     reconciler.look(NOW + 1)
     assert [state.release for state in reconciler.states()] == [other.release]
+
+
+def test_uploads_that_nobody_goes_on_with_are_forgotten(world: World) -> None:
+    store = world.opened("here")
+    orphan = store.upload("models/tiny/000000000000/model", 3 * PART)
+    orphan.send(0, bytes(PART))
+    reconciler = world.reconciler(published(world.opened("home")))
+    reconciler.look(time.time())
+    assert len(list(store.unfinished("models/"))) == 1, "it may be under way"
+    reconciler.look(time.time() + 8 * 86400)
+    assert not list(store.unfinished("models/"))

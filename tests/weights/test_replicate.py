@@ -3,20 +3,25 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from clusters.launch.stores import environ_for_all
+from clusters.spec import Provider
 from clusters.storage import Verify
+from tests.local_stores import running
 from tests.weights.making import directory, held, large, published, release_of, terms
-from tests.weights.releases import FILES, MODEL
+from tests.weights.releases import FILES, MODEL, content
+from weights.cache import fetch
 from weights.deliver import Delivery, Terms, deliver
 from weights.errors import Corrupt, NotFound, ReleaseMissing, WeightsError
 from weights.manifest import MANIFEST, PART, Manifest
 from weights.plan import plan
 from weights.registry import has_release, release_prefix
 from weights.replicate import Ask, Replica, replicate, survey
-from weights.store import Store
+from weights.store import Store, open_store
 
 SIZE = sum(map(len, FILES.values()))
 LARGE = {"model.safetensors": large(1, 2 * PART + 5), "config.json": b"{}"}
@@ -241,3 +246,26 @@ def test_what_landed_of_a_cut_copy_is_not_sent_again(fleet: Fleet, tmp_path: Pat
     assert delivery.size == PART
     assert held(store, manifest) == files
     assert MANIFEST in {item.key.rpartition("/")[2] for item in store.objects("")}
+
+
+def test_from_on_prem_to_both_clouds_and_onto_a_node(tmp_path: Path) -> None:
+    with running(*Provider, directory=tmp_path / "stores") as stores:
+        environ = environ_for_all(stores.values(), tmp_path / "environ")
+        opened = cache(lambda site: open_store(stores[Provider(site)].spec, environ))
+        manifest = published(opened("onprem"), LARGE)
+        seen = survey(MODEL, manifest.release, ("onprem", "aws", "gcp"), opened)
+        plans = plan(manifest, [seen.inventories[site] for site in ("aws", "gcp")], seen.holders, lambda *_: 0.0, None)
+        for replica in replicate(seen, plans, opened, lambda _: terms(), lambda *_: 0.0, Ask("test")):
+            assert isinstance(replica.outcome, Delivery), replica.outcome
+            assert held(opened(replica.site), manifest) == LARGE
+            node = tmp_path / replica.site
+            path = fetch(
+                opened(replica.site),
+                MODEL,
+                manifest.release,
+                node,
+                site=replica.site,
+                parallel_parts=4,
+                cache_bytes=None,
+            )
+            assert content(path) == LARGE
