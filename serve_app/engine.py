@@ -19,7 +19,7 @@ from serve_app.engine_stats import latest
 from serve_app.engine_weights import EngineWeights, WeightsCallback, streaming_arguments
 from serve_app.gate import TokenGate, site_token
 from serve_app.site_args import ModelAppArgs
-from weights.compile_cache import engine_name
+from weights.node.compile_cache import engine_name
 
 REPORT_INTERVAL_S = 0.5
 CPU_KV_CACHE_BYTES = 128 * 2**20

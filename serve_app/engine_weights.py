@@ -18,11 +18,11 @@ from clusters.render import REPLICATOR_APP
 from clusters.spec import Loading
 from clusters.storage import StoreSpec, WeightsSpec
 from serve_app.gate import site_token
-from weights.cache import fetch
-from weights.compile_cache import CompileCache
 from weights.errors import Corrupt, ReleaseMissing, WeightsError
-from weights.registry import release_prefix
-from weights.slot import Slot
+from weights.node.cache import fetch
+from weights.node.compile_cache import CompileCache
+from weights.node.slot import Slot
+from weights.releases.registry import release_prefix
 from weights.store import open_store
 
 logger = logging.getLogger("ray.serve")
@@ -33,7 +33,7 @@ MENDING_INTERVAL_S = 10.0
 
 
 class EngineWeights(Spec):
-    """All that a node needs to know to give an engine its weights. `engine`: see `weights.compile_cache`."""
+    """All that a node needs to know to give an engine its weights. `engine`: see `weights.node.compile_cache`."""
 
     model: str
     release: str

@@ -22,12 +22,12 @@ from serve_app.metering.metrics import COPIED_BYTES, COPY_FAILURES, COPY_USD, CO
 from serve_app.metering.sums import Sums
 from serve_app.ray_metrics import RayMetrics
 from serve_app.site_args import ReplicatorAppArgs
-from weights.cache import fetch
+from weights.copying.journal import Journal
+from weights.copying.prices import usd_per_gb
+from weights.copying.reconcile import Reconciler, Setting
 from weights.errors import Corrupt, WeightsError
-from weights.journal import Journal
-from weights.lease import own_name
-from weights.prices import usd_per_gb
-from weights.reconcile import Reconciler, Setting
+from weights.node.cache import fetch
+from weights.releases.lease import own_name
 from weights.store import Store, open_store
 
 logger = logging.getLogger("ray.serve")

@@ -10,7 +10,7 @@ from serve_app.agent import SiteAgent
 from serve_app.replicator import Replicator
 from serve_app.site_args import AgentAppArgs, ModelAppArgs, ReplicatorAppArgs
 from weights.errors import AccessDenied, NotFound, WeightsError
-from weights.registry import require_release
+from weights.releases.registry import require_release
 from weights.store import Store, open_store
 
 RELEASE_TIMEOUT_S = 6 * 3600.0

@@ -4,7 +4,7 @@ from clusters.fields import Spec
 from clusters.render import Device
 from clusters.spec import ModelSpec, PlacementSpec, PoolSpec
 from clusters.storage import StoreSpec, WeightsSpec
-from weights.reconcile import SourceSpec, WantSpec
+from weights.copying.reconcile import SourceSpec, WantSpec
 
 ENGINE_DEPLOYMENT = "EngineServer"
 """`ray.serve.llm` names a model's deployment after the server's class."""

@@ -6,12 +6,12 @@ from datetime import datetime
 
 from blake3 import blake3
 
-from weights.deliver import Delivery, Terms, deliver
+from weights.copying.deliver import Delivery, Terms, deliver
 from weights.manifest import File, Manifest, manifest_of
 from weights.parallel import Lanes
-from weights.registry import history, release_prefix
-from weights.source import Source, SourceParts, Stretch, changed
-from weights.staging import Staging
+from weights.releases.registry import history, release_prefix
+from weights.sources.source import Source, SourceParts, Stretch, changed
+from weights.sources.staging import Staging
 from weights.store import Store
 
 

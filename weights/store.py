@@ -13,9 +13,9 @@ PIECE = 2**20
 """Bytes that `read` yields at most at once: what lies in memory of one reading."""
 
 SCHEMES = {
-    "s3": "weights.s3:S3Store",
-    "gs": "weights.gcs:GcsStore",
-    "file": "weights.directory:DirectoryStore",
+    "s3": "weights.stores.s3:S3Store",
+    "gs": "weights.stores.gcs:GcsStore",
+    "file": "weights.stores.directory:DirectoryStore",
 }
 """Named, not imported: the clients of one provider take a second that users of another should not wait."""
 

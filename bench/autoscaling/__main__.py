@@ -54,10 +54,9 @@ def _contend(stage: Stage, names: Sequence[str], tries: int) -> dict[str, list[R
         runs[name] = contend(name, stage)
     if RAY in runs:
         runs["ray-serve as it comes"] = [ray_as_it_comes(stage)]
-    enough = [run for run in runs.get(FIXED, ()) if run.attainment >= stage.attainment]
-    if enough:
+    if FIXED in runs and runs[FIXED][0].attainment >= stage.attainment:
         _say(ORACLE)
-        runs[ORACLE] = oracle(stage, int(enough[0].knob), tries)
+        runs[ORACLE] = oracle(stage, int(runs[FIXED][0].knob), tries)
     return runs
 
 

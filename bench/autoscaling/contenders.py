@@ -1,4 +1,4 @@
-"""The policies, each with the settings of its one knob among which the best is looked for."""
+"""The policies, each with the settings of its one knob, from tight to loose, among which the best is looked for."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ CONTENDERS = {
     RAY: Contender("target_ongoing_requests", REQUESTS, lambda knob, _: RayServe(knob)),
     "knative": Contender("concurrency target", REQUESTS, lambda knob, _: Knative(knob)),
     "gpu": Contender("utilisation", (0.5, 0.7, 0.8, 0.85, 0.9), lambda knob, _: GpuUtilisation(knob)),
-    FIXED: Contender("replicas", (6, 7, 8, 9, 10), lambda knob, _: Fixed({PLACE: int(knob)})),
+    FIXED: Contender("replicas", (10, 9, 8, 7, 6), lambda knob, _: Fixed({PLACE: int(knob)})),
 }
 
 

@@ -13,7 +13,8 @@ def print_runs(stage: Stage, runs: Mapping[str, Sequence[Run]], spot: Sequence[R
     service = f"{stage.attainment:.0%} of first tokens within {stage.ttft_target_s:g} s"
     print_table(
         f"{trace}: {len(stage.requests):,} requests, an 8B model on {stage.card} (assumed speeds), replicas answer "
-        f"after {stage.start_s:g} s.\nEach policy at its cheapest setting with {service}; * where none has",
+        f"after {stage.start_s:g} s.\nEach policy at its cheapest setting with {service}, as all tighter ones have; "
+        "* where none is",
         COLUMNS,
         [_row(stage, name, each[0]) for name, each in runs.items() if each],
     )

@@ -1,7 +1,8 @@
 """One simulated run of a policy, and the search for its loosest setting that still serves well enough."""
 
+import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -113,6 +114,10 @@ class _Settled:
         return targets if now >= SETTLE_S else {}
 
 
-def best(stage: Stage, runs: Iterable[Run]) -> list[Run]:
-    """In order: of those with enough attainment the fewest GPU-hours first, then the others by attainment."""
-    return sorted(runs, key=lambda run: (max(0.0, stage.attainment - run.attainment), run.gpu_hours))
+def best(stage: Stage, runs: Sequence[Run]) -> list[Run]:
+    """`runs` go from the tightest setting to the loosest. First the one with the fewest GPU-hours among those that
+    serve well enough, as all tighter ones do: a lucky setting beyond one that fails is none to rely on. Where the
+    tightest fails, the one with the most attainment."""
+    enough = list(itertools.takewhile(lambda run: run.attainment >= stage.attainment, runs))
+    first = min(enough, key=lambda run: run.gpu_hours) if enough else max(runs, key=lambda run: run.attainment)
+    return [first, *(run for run in runs if run is not first)]

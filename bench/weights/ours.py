@@ -13,17 +13,17 @@ from unittest.mock import patch
 from blake3 import blake3
 
 from clusters.storage import StoreSpec, Verify
-from weights import disk
-from weights.cache import fetch
-from weights.deliver import Delivery, Terms
-from weights.journal import Journal
+from weights.copying.deliver import Delivery, Terms
+from weights.copying.journal import Journal
+from weights.copying.pace import SILENT, Pace
+from weights.copying.plan import Inventory, plan
+from weights.copying.replicate import Ask, replicate, survey
 from weights.manifest import Manifest, digest_of, manifest_of
-from weights.pace import SILENT, Pace
+from weights.node import disk
+from weights.node.cache import fetch
 from weights.parallel import Lanes
-from weights.plan import Inventory, plan
 from weights.push import push
-from weights.replicate import Ask, replicate, survey
-from weights.source import Stretch, open_source
+from weights.sources.source import Stretch, open_source
 from weights.store import Store, open_store
 
 Fields = dict[str, Any]

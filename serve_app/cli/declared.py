@@ -10,7 +10,7 @@ import yaml
 
 from clusters.fields import Name
 from clusters.spec import FleetSpec, ModelSpec, SiteSpec
-from weights.registry import Release
+from weights.releases.registry import Release
 from weights.store import Store, open_store
 
 DEFAULT_FLEET = Path("fleet.yaml")

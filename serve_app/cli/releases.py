@@ -28,11 +28,11 @@ from serve_app.cli.declared import (
 )
 from serve_app.cli.endpoint import JsonOption
 from serve_app.cli.steps import console
-from weights.aliases import Alias, Position, aliases, drop, find, is_alias_name, move, resolve
-from weights.difference import Difference, difference
 from weights.errors import WeightsError
 from weights.manifest import File, Manifest
-from weights.registry import history, load_manifest, models
+from weights.releases.aliases import Alias, Position, aliases, drop, find, is_alias_name, move, resolve
+from weights.releases.difference import Difference, difference
+from weights.releases.registry import history, load_manifest, models
 from weights.store import Store
 
 ModelArgument = Annotated[str, typer.Argument(callback=known_name)]

@@ -22,20 +22,20 @@ from serve_app.cli.bars import Bars
 from serve_app.cli.declared import DEFAULT_FLEET, FleetOption, model_of, sites_of
 from serve_app.cli.endpoint import JsonOption
 from serve_app.cli.steps import console
-from weights.aliases import resolve
-from weights.deliver import Delivery, Terms
+from weights.copying.deliver import Delivery, Terms
+from weights.copying.journal import Journal
+from weights.copying.pace import Pace, Progress
+from weights.copying.plan import SitePlan, plan
+from weights.copying.prices import AS_OF, relayed_usd_per_gb
+from weights.copying.reconcile import bytes_per_s
+from weights.copying.replicate import Ask, Held, Replica, Survey, survey
+from weights.copying.replicate import replicate as replicate_release
+from weights.copying.transfer import SAMPLE_EVERY
 from weights.errors import OverBudget, WeightsError
-from weights.journal import Journal
-from weights.lease import own_name
-from weights.pace import Pace, Progress
 from weights.parallel import Lanes
-from weights.plan import SitePlan, plan
-from weights.prices import AS_OF, relayed_usd_per_gb
-from weights.reconcile import bytes_per_s
-from weights.replicate import Ask, Held, Replica, Survey, survey
-from weights.replicate import replicate as replicate_release
+from weights.releases.aliases import resolve
+from weights.releases.lease import own_name
 from weights.store import open_store
-from weights.transfer import SAMPLE_EVERY
 
 JOURNAL = Path("~/.cache/rayfleet/uploads")
 READ_BACK = {Verify.FULL: 1.0, Verify.SAMPLED: 1 / SAMPLE_EVERY, Verify.OFF: 0.0}

@@ -24,7 +24,7 @@ from autoscaling.simulate.workload import for_model, pinned, scaled, within
 from clusters.check import load
 from clusters.scaling import ScalingPolicy
 from clusters.spec import FleetSpec, PlacementSpec
-from serve_app.cli.simulate_page import page
+from serve_app.cli.simulate_page import measures, page
 from serve_app.cli.steps import console
 from serve_app.simulation import simulate as run
 
@@ -134,7 +134,9 @@ def _variants(fleet: Path, compare: Sequence[str]) -> list[Variant]:
             )
             variants.append(Variant(each, own.model_copy(update={"placements": placements})))
         else:
-            variants.append(Variant(each, load(Path(each)).model_copy(update={"hosted": ()})))
+            other = load(Path(each)).model_copy(update={"hosted": ()})
+            taken = {variant.name for variant in variants}
+            variants.append(Variant(each if Path(each).name in taken else Path(each).name, other))
     return variants
 
 
@@ -257,10 +259,7 @@ def _cells(of: Summary) -> tuple[str, ...]:
     return (
         of.name,
         f"{of.requests:,}",
-        f"{of.attainment:.2%}",
-        f"{of.ttft_p50_s:.3f} s",
-        f"{of.ttft_p99_s:.3f} s",
-        f"{of.tpot_p50_s * 1000:.1f} ms",
+        *measures(of),
         f"{of.gpu_hours:.2f}",
         f"{of.usd:.2f}",
         f"{of.usd_egress:.2f}",

@@ -39,6 +39,14 @@ def page(title: str, outcomes: Mapping[str, Outcome]) -> str:
     )
 
 
+def measures(of: Summary) -> tuple[str, ...]:
+    """What requests had; dashes where there was none. In time, TTFT p50 and p99, TPOT p50."""
+    if not of.requests:
+        return ("–",) * 4
+    seconds = (of.ttft_p50_s, of.ttft_p99_s)
+    return (f"{of.attainment:.2%}", *(f"{each:.3f} s" for each in seconds), f"{of.tpot_p50_s * 1000:.1f} ms")
+
+
 def _table(outcomes: Mapping[str, Outcome]) -> str:
     heads = (
         "",
@@ -63,10 +71,7 @@ def _row(name: str, of: Summary, kind: str) -> str:
     cells = (
         escape(name),
         f"{of.requests:,}",
-        f"{of.attainment:.2%}",
-        f"{of.ttft_p50_s:.3f} s",
-        f"{of.ttft_p99_s:.3f} s",
-        f"{of.tpot_p50_s * 1000:.1f} ms",
+        *measures(of),
         f"{of.gpu_hours:.2f}",
         f"{of.usd:.2f}",
         f"{of.changes_per_hour:.1f}",

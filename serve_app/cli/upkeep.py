@@ -20,14 +20,14 @@ from serve_app.cli.declared import DEFAULT_FLEET, FleetOption, SiteOption, known
 from serve_app.cli.endpoint import JsonOption
 from serve_app.cli.releases import ModelArgument
 from serve_app.cli.steps import console
-from weights.aliases import aliases
+from weights.copying.pace import Pace
 from weights.errors import Corrupt, NotFound
-from weights.garbage import KEEP, Garbage, collect, everything_of, remove, take_stock
-from weights.lease import holder
-from weights.pace import Pace
 from weights.parallel import Lanes
-from weights.registry import RELEASE_ID, load_manifest, models, releases, replicate_command, unpublish
-from weights.repair import quarantine, verify_release
+from weights.releases.aliases import aliases
+from weights.releases.garbage import KEEP, Garbage, collect, everything_of, remove, take_stock
+from weights.releases.lease import holder
+from weights.releases.registry import RELEASE_ID, load_manifest, models, releases, replicate_command, unpublish
+from weights.releases.repair import quarantine, verify_release
 from weights.store import Store
 
 

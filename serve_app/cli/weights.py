@@ -17,11 +17,11 @@ from serve_app.cli import releases, replication, upkeep, whereabouts
 from serve_app.cli.bars import Bars
 from serve_app.cli.declared import DEFAULT_FLEET, FleetOption, model_of, pinned
 from serve_app.cli.replication import Replication
+from weights.copying.pace import SILENT, Progress
 from weights.errors import SourceError, WeightsError
-from weights.pace import SILENT, Progress
 from weights.push import Pushed
 from weights.push import push as push_release
-from weights.source import open_source
+from weights.sources.source import open_source
 
 app = typer.Typer(no_args_is_help=True)
 

@@ -27,7 +27,7 @@ from serve_app.cli.status import Site, read_sites
 from serve_app.cli.steps import console
 from weights.errors import WeightsError
 from weights.parallel import for_each
-from weights.registry import has_release
+from weights.releases.registry import has_release
 from weights.store import open_store
 
 COLOURS = {"stored": "green", "copying": "cyan", "absent": "yellow", "failed": "red"}

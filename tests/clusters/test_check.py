@@ -155,7 +155,7 @@ def test_every_mistake_at_once_in_line_order(tmp_path: Path) -> None:
         (12, f"{L4}.gpus"),
         (42, f"{CHAT_WEST}.pool"),
         (43, f"{EMBED}.gpus"),
-        (44, "weights.cache"),
+        (44, "weights.node.cache"),
         (44, "weights.home"),
         (47, "routing.poll_interval_s"),
     ]

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from clusters.storage import StoreSpec
-from weights import directory_root
-from weights.directory import DirectoryStore
-from weights.directory_root import INCOMING, LOCK, Root, parts_of
 from weights.errors import NotFound, StoreError
 from weights.manifest import PART
 from weights.store import Unfinished
+from weights.stores import directory_root
+from weights.stores.directory import DirectoryStore
+from weights.stores.directory_root import INCOMING, LOCK, Root, parts_of
 
 SMALL_DISK = "mount -t tmpfs -o size=24m none {directory} && exec {python} -c '{code}'"
 FILL = """
 from clusters.storage import StoreSpec
-from weights.directory import DirectoryStore
+from weights.stores.directory import DirectoryStore
 from weights.errors import StoreError
 store = DirectoryStore(StoreSpec(url="file://{directory}"), {{}})
 size = 20 * 2**20

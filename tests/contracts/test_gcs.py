@@ -21,10 +21,10 @@ from clusters.launch.stores import LocalStore
 from clusters.spec import Provider
 from tests.local_stores import running
 from weights.errors import AccessDenied, NotFound, StoreError
-from weights.gcs_bucket import SCOPE, Bucket, clock_hint
-from weights.gcs_names import TRIES, Names
 from weights.manifest import PART
 from weights.store import Store, open_store
+from weights.stores.gcs_bucket import SCOPE, Bucket, clock_hint
+from weights.stores.gcs_names import TRIES, Names
 
 QUANTUM = 2**18
 CONTENT = random.Random(3).randbytes(2 * PART + 5)

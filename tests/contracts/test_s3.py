@@ -16,10 +16,10 @@ from tests.contracts.cutting_proxy import cutting_proxy
 from tests.contracts.test_store import shifted
 from tests.contracts.test_uploads import CONTENT, part, read, send
 from tests.local_stores import running, site_of
-from weights import s3
 from weights.errors import AccessDenied, NotFound, StoreError
 from weights.manifest import PART
 from weights.store import Store, open_store
+from weights.stores import s3
 
 MIB = 2**20
 

@@ -15,11 +15,11 @@ from clusters.storage import StoreSpec
 from serve_app.cli.replication import Replication
 from tests.e2e.conftest import Fleet
 from tests.e2e.waiting import wait_for
-from weights.aliases import drop, move
-from weights.pace import SILENT
+from weights.copying.pace import SILENT
 from weights.push import push
-from weights.registry import has_release
-from weights.source import open_source
+from weights.releases.aliases import drop, move
+from weights.releases.registry import has_release
+from weights.sources.source import open_source
 from weights.store import Store, open_store
 
 MODEL = "demo-chat"

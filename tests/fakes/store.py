@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from clusters.storage import StoreSpec
-from weights.directory import DirectoryStore
+from weights.stores.directory import DirectoryStore
 
 
 def directory_store(directory: Path) -> DirectoryStore:

@@ -10,9 +10,9 @@ from clusters.storage import StoreSpec, WeightsSpec
 from serve_app.engine_weights import EngineWeights, streamed_path, streaming_arguments, streaming_environment
 from tests.weights.making import directory, published
 from tests.weights.releases import FILES, content
-from weights.compile_cache import CompileCache
-from weights.eviction import Claim, observe
-from weights.slot import Slot
+from weights.node.compile_cache import CompileCache
+from weights.node.eviction import Claim, observe
+from weights.node.slot import Slot
 
 RELEASE = "0123456789ab"
 CEPH = StoreSpec(url="s3://bucket/some/prefix", endpoint="http://ceph:7480", region="us-east-1", profile="site-a")

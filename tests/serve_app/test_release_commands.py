@@ -17,12 +17,12 @@ from clusters.check import load
 from serve_app.cli import releases, upkeep
 from tests.fakes.store import directory_store
 from tests.weights.shelves import FILES, NOW, path_of, shelve
-from weights.aliases import find, move
-from weights.directory import DirectoryStore
 from weights.errors import Corrupt, NotFound, ReleaseMissing, StoreError
-from weights.lease import held
 from weights.manifest import Manifest
-from weights.registry import has_release
+from weights.releases.aliases import find, move
+from weights.releases.lease import held
+from weights.releases.registry import has_release
+from weights.stores.directory import DirectoryStore
 
 SITE = """\
   - {name: NAME, provider: onprem, region: NAME, jurisdiction: ch, endpoint: "https://NAME.example.com",

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from clusters.storage import StoreSpec, Verify
 from tests.weights.releases import FILES, MODEL, NOW
-from weights.deliver import Terms
-from weights.journal import Journal
+from weights.copying.deliver import Terms
+from weights.copying.journal import Journal
+from weights.copying.pace import SILENT, Pace, Progress
 from weights.manifest import File, Manifest, digest_of, digest_of_parts, manifest_of, part_bytes
-from weights.pace import SILENT, Pace, Progress
 from weights.parallel import Lanes
-from weights.registry import publish, release_prefix
+from weights.releases.registry import publish, release_prefix
 from weights.store import Store, open_store
 
 

@@ -10,14 +10,14 @@ from uuid import uuid4
 from clusters.spec import Provider
 from clusters.storage import StoreSpec, Verify
 from tests.local_stores import running
-from weights.deliver import Terms
-from weights.journal import Journal
-from weights.pace import SILENT, Pace, Progress
+from weights.copying.deliver import Terms
+from weights.copying.journal import Journal
+from weights.copying.pace import SILENT, Pace, Progress
 from weights.parallel import Lanes
 from weights.push import Pushed, push
-from weights.registry import release_prefix, stored_files
-from weights.source import Source
-from weights.staging import INCOMING
+from weights.releases.registry import release_prefix, stored_files
+from weights.sources.source import Source
+from weights.sources.staging import INCOMING
 from weights.store import Store, open_store
 
 NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)

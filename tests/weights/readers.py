@@ -7,8 +7,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from clusters.storage import StoreSpec
-from weights.directory import DirectoryStore
 from weights.errors import StoreError
+from weights.stores.directory import DirectoryStore
 
 
 def large_files(seed: int) -> dict[str, bytes]:

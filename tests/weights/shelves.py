@@ -11,7 +11,7 @@ from clusters.spec import Provider
 from tests.fakes.store import directory_store
 from tests.local_stores import running
 from weights.manifest import File, Manifest, digest_of, manifest_of
-from weights.registry import publish, release_prefix
+from weights.releases.registry import publish, release_prefix
 from weights.store import Store, open_store
 
 NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)

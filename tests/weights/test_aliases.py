@@ -8,9 +8,9 @@ import pytest
 
 from tests.fakes.store import directory_store
 from tests.weights.shelves import NOW, model, shelve, store
-from weights.aliases import KEPT, Alias, aliases, drop, find, is_alias_name, move, resolve
 from weights.errors import Conflict, Corrupt, NotFound, ReleaseMissing
 from weights.parallel import for_each
+from weights.releases.aliases import KEPT, Alias, aliases, drop, find, is_alias_name, move, resolve
 from weights.store import Store
 
 __all__ = ["model", "store"]

@@ -15,11 +15,11 @@ import pytest
 from tests.weights.making import directory, published
 from tests.weights.readers import Failing, Flipping, Seen, Stuck, asked, large_files
 from tests.weights.releases import FILES, MODEL, NOW, content
-from weights.cache import Cached, cached, fetch
 from weights.errors import Corrupt, DiskFull, ReleaseMissing, StoreError
 from weights.manifest import PART, File, Manifest, digest_of, digest_of_parts, manifest_of, part_bytes
-from weights.registry import publish, release_prefix
-from weights.slot import Slot
+from weights.node.cache import Cached, cached, fetch
+from weights.node.slot import Slot
+from weights.releases.registry import publish, release_prefix
 
 SPAWN = multiprocessing.get_context("spawn")
 WAIT_S = 120

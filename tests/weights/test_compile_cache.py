@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.weights.making import directory
-from weights.compile_cache import MAX_BYTES, CompileCache, engine_name
 from weights.manifest import PART
-from weights.slot import Slot
+from weights.node.compile_cache import MAX_BYTES, CompileCache, engine_name
+from weights.node.slot import Slot
 from weights.store import Store
 
 TOKEN = "site-token"

@@ -1,7 +1,7 @@
 """What a release has that another one lacks."""
 
 from tests.weights.shelves import described
-from weights.difference import difference
+from weights.releases.difference import difference
 
 
 def test_files_are_new_changed_gone_or_the_same() -> None:

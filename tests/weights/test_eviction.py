@@ -13,11 +13,11 @@ import pytest
 from tests.weights.making import directory, large, published
 from tests.weights.readers import Failing, Seen, asked
 from tests.weights.releases import content
-from weights.cache import cached, fetch
 from weights.errors import DiskFull, StoreError
-from weights.eviction import STALE_S, Claim, Entry, choose_evictions, make_room, observe
 from weights.manifest import Manifest
-from weights.slot import Slot
+from weights.node.cache import cached, fetch
+from weights.node.eviction import STALE_S, Claim, Entry, choose_evictions, make_room, observe
+from weights.node.slot import Slot
 from weights.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")

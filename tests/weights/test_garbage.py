@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.fakes.store import directory_store
 from tests.weights.shelves import NOW, described, shelve
-from weights.directory import DirectoryStore
 from weights.errors import StoreError
-from weights.garbage import (
+from weights.manifest import MANIFEST, Manifest
+from weights.releases.garbage import (
     DAY_S,
     LEASE_S,
     Garbage,
@@ -23,10 +23,10 @@ from weights.garbage import (
     remove,
     take_stock,
 )
-from weights.lease import lease_key
-from weights.manifest import MANIFEST, Manifest
-from weights.registry import Release, has_release, release_of, release_prefix
+from weights.releases.lease import lease_key
+from weights.releases.registry import Release, has_release, release_of, release_prefix
 from weights.store import Stored, Unfinished
+from weights.stores.directory import DirectoryStore
 
 NOW_S = NOW.timestamp()
 OLD = 365 * DAY_S

@@ -8,9 +8,9 @@ import pytest
 
 from tests.fakes.store import directory_store
 from tests.weights.shelves import model, store
-from weights.directory import DirectoryStore
-from weights.lease import MAX_BYTES, held, holder, lease_key, leased_release, own_name
+from weights.releases.lease import MAX_BYTES, held, holder, lease_key, leased_release, own_name
 from weights.store import Store
+from weights.stores.directory import DirectoryStore
 
 __all__ = ["model", "store"]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from weights.copying.pace import ATTEMPTS, TRIP_AFTER, Bandwidth, Pace
 from weights.errors import AccessDenied, Stalled, StoreError
-from weights.pace import ATTEMPTS, TRIP_AFTER, Bandwidth, Pace
 
 
 class Time:

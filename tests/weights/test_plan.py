@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from clusters.spec import Provider
 from clusters.storage import StoreSpec
 from tests.weights.releases import NOW
+from weights.copying.plan import Inventory, Needs, needs, plan, sources
+from weights.copying.prices import relayed_usd_per_gb, usd_per_gb
+from weights.copying.reconcile import SourceSpec
 from weights.manifest import MANIFEST, PART, File, digest_of_parts, manifest_of, part_bytes
-from weights.plan import Inventory, Needs, needs, plan, sources
-from weights.prices import relayed_usd_per_gb, usd_per_gb
-from weights.reconcile import SourceSpec
 
 NAMES = [f"file-{number}" for number in range(6)]
 RELEASE = manifest_of(

@@ -14,10 +14,10 @@ from tests.weights.pushing import KINDS, NOW, Place, held, place_of, push_to, st
 from tests.weights.releases import write_source
 from weights.errors import SourceError
 from weights.manifest import PART
-from weights.registry import releases
-from weights.source import Source, open_source
+from weights.releases.registry import releases
 from weights.sources.bucket import BucketSource
-from weights.staging import INCOMING
+from weights.sources.source import Source, open_source
+from weights.sources.staging import INCOMING
 from weights.store import Store, Upload
 
 RANDOM = random.Random(4)

@@ -11,12 +11,12 @@ import pytest
 
 from tests.fakes.hub import REPO, Hub, running
 from tests.weights.pushing import MODEL, NOW, Place, held, place_of, staged, terms_at
+from weights.copying.pace import SILENT
 from weights.manifest import PART
-from weights.pace import SILENT
 from weights.push import push
-from weights.registry import releases
-from weights.source import open_source
-from weights.staging import INCOMING
+from weights.releases.registry import releases
+from weights.sources.source import open_source
+from weights.sources.staging import INCOMING
 
 SPAWN = multiprocessing.get_context("spawn")
 RANDOM = random.Random(5)

@@ -12,12 +12,12 @@ from clusters.state import ReleasePhase, ReleaseState
 from clusters.storage import WeightsSpec
 from tests.weights.making import directory, held, large, published, release_of
 from tests.weights.releases import FILES, MODEL
-from weights.aliases import move
+from weights.copying.journal import Journal
+from weights.copying.reconcile import FIRST_PAUSE_S, PATIENCE_S, Reconciler, Setting, WantSpec
 from weights.errors import NotFound
-from weights.journal import Journal
 from weights.manifest import PART, Manifest
-from weights.reconcile import FIRST_PAUSE_S, PATIENCE_S, Reconciler, Setting, WantSpec
-from weights.registry import has_release, release_prefix
+from weights.releases.aliases import move
+from weights.releases.registry import has_release, release_prefix
 from weights.store import Store
 
 NOW = 1_800_000_000.0

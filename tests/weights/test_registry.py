@@ -9,7 +9,7 @@ from tests.fakes.store import directory_store
 from tests.weights.shelves import FILES, NOW, described, shelve
 from weights.errors import Corrupt, ReleaseMissing
 from weights.manifest import MAX_BYTES
-from weights.registry import (
+from weights.releases.registry import (
     cached_release,
     has_release,
     history,

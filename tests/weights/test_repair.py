@@ -9,14 +9,14 @@ import pytest
 from clusters.storage import Verify
 from tests.fakes.store import directory_store
 from tests.weights.shelves import FILES, NOW, path_of, shelve
-from weights.directory import DirectoryStore
+from weights.copying.pace import Pace
+from weights.copying.plan import needs
 from weights.errors import StoreError
 from weights.manifest import Manifest
-from weights.pace import Pace
 from weights.parallel import Lanes
-from weights.plan import needs
-from weights.registry import has_release, stored_files
-from weights.repair import quarantine, verify_release
+from weights.releases.registry import has_release, stored_files
+from weights.releases.repair import quarantine, verify_release
+from weights.stores.directory import DirectoryStore
 
 FLIPPED = b"\1" + FILES["model.safetensors"][1:]
 

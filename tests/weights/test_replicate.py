@@ -14,13 +14,13 @@ from clusters.storage import Verify
 from tests.local_stores import running
 from tests.weights.making import directory, held, large, published, release_of, terms
 from tests.weights.releases import FILES, MODEL, content
-from weights.cache import fetch
-from weights.deliver import Delivery, Terms, deliver
+from weights.copying.deliver import Delivery, Terms, deliver
+from weights.copying.plan import plan
+from weights.copying.replicate import Ask, Replica, replicate, survey
 from weights.errors import Corrupt, NotFound, ReleaseMissing, WeightsError
 from weights.manifest import MANIFEST, PART, Manifest
-from weights.plan import plan
-from weights.registry import has_release, release_prefix
-from weights.replicate import Ask, Replica, replicate, survey
+from weights.node.cache import fetch
+from weights.releases.registry import has_release, release_prefix
 from weights.store import Store, open_store
 
 SIZE = sum(map(len, FILES.values()))

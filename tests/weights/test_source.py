@@ -6,7 +6,7 @@ import pytest
 
 from tests.weights.releases import FILES, write_source
 from weights.errors import SourceError
-from weights.source import Source, open_source
+from weights.sources.source import Source, open_source
 from weights.store import PIECE
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.weights.pushing import KINDS, Place, place_of
 from weights.errors import AccessDenied, NotFound, SourceError
-from weights.source import Source, open_source
 from weights.sources.bucket import BucketSource
+from weights.sources.source import Source, open_source
 
 FILES = {"config.json": b"{}", "sub dir/ü+#.bin": bytes(range(256)) * 9000}
 

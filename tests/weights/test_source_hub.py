@@ -8,8 +8,8 @@ import pytest
 
 from tests.fakes.hub import COMMIT, REPO, SIGNATURE, TOKEN, Hub, running
 from weights.errors import SourceError
-from weights.source import Source, open_source
 from weights.sources import hub as hub_module
+from weights.sources.source import Source, open_source
 from weights.store import PIECE
 
 LARGE = random.Random(1).randbytes(5 * PIECE + 3)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from blake3 import blake3
 
-from weights.source import SourceFile, belongs, changed, usable
+from weights.sources.source import SourceFile, belongs, changed, usable
 from weights.store import Store, Stored
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from weights.errors import SourceError
-from weights.source import SourceFile, belongs, usable
+from weights.sources.source import SourceFile, belongs, usable
 from weights.store import PIECE
 
 

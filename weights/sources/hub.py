@@ -20,7 +20,7 @@ from huggingface_hub.hf_api import ModelInfo, RepoSibling
 from huggingface_hub.utils import build_hf_headers, http_stream_backoff  # type: ignore[attr-defined] # but documented
 
 from weights.errors import SourceError
-from weights.source import SourceFile, belongs, usable
+from weights.sources.source import SourceFile, belongs, usable
 from weights.store import PIECE
 
 NAME = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")

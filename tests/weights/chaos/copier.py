@@ -14,19 +14,21 @@ from typing import Any
 
 import weights.manifest
 from clusters.storage import StoreSpec, Verify
-from weights.deliver import Terms
+from weights.copying.deliver import Terms
+from weights.copying.journal import Journal
+from weights.copying.pace import SILENT, Pace
+from weights.copying.plan import plan
+from weights.copying.replicate import Ask, replicate, survey
 from weights.errors import WeightsError
-from weights.journal import Journal
-from weights.pace import SILENT, Pace
 from weights.parallel import Lanes
-from weights.plan import plan
-from weights.registry import has_release
-from weights.replicate import Ask, replicate, survey
+from weights.releases.registry import has_release
 from weights.store import Store, Upload, open_store
 
 DONE = 0
 SPAWN = multiprocessing.get_context("forkserver")
-SPAWN.set_forkserver_preload(["tests.weights.chaos.copier", "weights.s3", "weights.gcs", "weights.directory"])
+SPAWN.set_forkserver_preload(
+    ["tests.weights.chaos.copier", "weights.stores.s3", "weights.stores.gcs", "weights.stores.directory"]
+)
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from tests.weights.chaos.copier import DONE, Copier, Order
 from tests.weights.chaos.proxy import Damage, damaging
 from tests.weights.making import held, large, published
 from tests.weights.releases import MODEL
-from weights.cache import fetch
+from weights.copying.pace import Pace
 from weights.errors import Corrupt, WeightsError
 from weights.manifest import Manifest
-from weights.pace import Pace
+from weights.node.cache import fetch
 from weights.parallel import Lanes
-from weights.registry import has_release, release_prefix, unpublish
-from weights.repair import quarantine, verify_release
+from weights.releases.registry import has_release, release_prefix, unpublish
+from weights.releases.repair import quarantine, verify_release
 from weights.store import Store, open_store
 
 PART = 5 * 2**20

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from weights.directory_root import INCOMING, PARTS, Root, forget, parts_of
 from weights.errors import StoreError
 from weights.manifest import part_bytes
 from weights.store import Unfinished
+from weights.stores.directory_root import INCOMING, PARTS, Root, forget, parts_of
 
 
 class DirectoryUpload:

@@ -9,16 +9,16 @@ from clusters.fields import Name, ReleaseId, Spec
 from clusters.spec import Provider
 from clusters.state import ReleasePhase, ReleaseState
 from clusters.storage import StoreSpec, Verify, WeightsSpec
-from weights.aliases import aliases
-from weights.deliver import Terms
+from weights.copying.deliver import Terms
+from weights.copying.journal import Journal
+from weights.copying.pace import Pace
+from weights.copying.plan import SitePlan, plan
+from weights.copying.replicate import Ask, Held, Survey, replicate, survey
 from weights.errors import Corrupt, OverBudget, StoreError, WeightsError
-from weights.journal import Journal
-from weights.pace import Pace
 from weights.parallel import Lanes
-from weights.plan import SitePlan, plan
-from weights.registry import MODELS, has_release, load_manifest, replicate_command, unpublish
-from weights.repair import quarantine, verify_release
-from weights.replicate import Ask, Held, Survey, replicate, survey
+from weights.releases.aliases import aliases
+from weights.releases.registry import MODELS, has_release, load_manifest, replicate_command, unpublish
+from weights.releases.repair import quarantine, verify_release
 from weights.store import Store
 
 PATIENCE_S = 900.0

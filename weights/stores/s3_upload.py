@@ -7,8 +7,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from weights.errors import StoreError
 from weights.manifest import part_bytes
-from weights.s3_bucket import UNKNOWN, Bucket, code_of
 from weights.store import Stored, Unfinished, Upload
+from weights.stores.s3_bucket import UNKNOWN, Bucket, code_of
 
 GONE = {"404", "NoSuchKey", "NoSuchUpload"}
 """Ceph misses the key, where others miss the upload."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from weights.disk import allocated_bytes
 from weights.errors import DiskFull
-from weights.slot import Slot, slots, sweep
+from weights.node.disk import allocated_bytes
+from weights.node.slot import Slot, slots, sweep
 
 log = logging.getLogger(__name__)
 

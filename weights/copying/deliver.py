@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from clusters.storage import Verify
+from weights.copying.journal import Journal
+from weights.copying.pace import Pace, Progress
+from weights.copying.plan import needs
+from weights.copying.transfer import Origin, check, send
 from weights.errors import AccessDenied, Corrupt, NotFound, StoreError
-from weights.journal import Journal
 from weights.manifest import File, Manifest
-from weights.pace import Pace, Progress
 from weights.parallel import Lanes, for_each
-from weights.plan import needs
-from weights.registry import publish, release_prefix, stored_files
+from weights.releases.registry import publish, release_prefix, stored_files
 from weights.store import Store
-from weights.transfer import Origin, check, send
 
 FILE_ATTEMPTS = 3
 """Another process may complete, replace or delete the same object meanwhile."""

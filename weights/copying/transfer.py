@@ -6,10 +6,10 @@ from io import BytesIO
 from typing import Protocol
 
 from clusters.storage import Verify
+from weights.copying.journal import Journal
+from weights.copying.pace import Pace
 from weights.errors import Corrupt
-from weights.journal import Journal
 from weights.manifest import File, Part, digest_of
-from weights.pace import Pace
 from weights.parallel import Lanes
 from weights.store import Store
 

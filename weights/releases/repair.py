@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from clusters.storage import Verify
+from weights.copying.pace import Pace
+from weights.copying.transfer import check
 from weights.errors import Corrupt
 from weights.manifest import MANIFEST, File, Manifest
-from weights.pace import Pace
 from weights.parallel import Lanes, for_each
-from weights.registry import release_prefix, stored_files, unpublish
+from weights.releases.registry import release_prefix, stored_files, unpublish
 from weights.store import Store
-from weights.transfer import check
 
 QUARANTINE = "quarantine/"
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from blake3 import blake3
 from pydantic import ValidationError
 
-from weights.deliver import Terms
+from weights.copying.deliver import Terms
 from weights.errors import SourceError
 from weights.manifest import MAX_BYTES, File, Part, digest_of
 from weights.parallel import for_each
-from weights.registry import read_object
-from weights.source import Source, SourceFile, Stretch, read_stretch
+from weights.releases.registry import read_object
+from weights.sources.source import Source, SourceFile, Stretch, read_stretch
 from weights.store import Store, Upload
 
 INCOMING = "incoming/"

@@ -10,12 +10,12 @@ from secrets import token_hex
 from botocore.exceptions import ClientError
 
 from clusters.storage import StoreSpec
-from weights import s3_upload
 from weights.errors import StoreError
 from weights.manifest import part_bytes
 from weights.parallel import for_each
-from weights.s3_bucket import ABSENT, ATTEMPTS, BROKEN, UNKNOWN, code_of, open_bucket
 from weights.store import PIECE, Stored, Unfinished, Upload
+from weights.stores import s3_upload
+from weights.stores.s3_bucket import ABSENT, ATTEMPTS, BROKEN, UNKNOWN, code_of, open_bucket
 
 COPY_BYTES = 5 * 2**30
 """S3 copies no larger object in one request."""

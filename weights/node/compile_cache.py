@@ -20,12 +20,12 @@ from typing import IO
 
 from blake3 import blake3
 
-from weights.disk import files_below
+from weights.copying.pace import Pace
 from weights.errors import Corrupt
 from weights.manifest import PART, part_bytes
-from weights.pace import Pace
-from weights.registry import MODELS
-from weights.slot import CACHES, Slot, locked
+from weights.node.disk import files_below
+from weights.node.slot import CACHES, Slot, locked
+from weights.releases.registry import MODELS
 from weights.store import PIECE, Store
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from urllib.parse import quote
 import requests
 
 from weights.errors import StoreError
-from weights.gcs_bucket import Bucket, Failed
 from weights.manifest import part_bytes
+from weights.stores.gcs_bucket import Bucket, Failed
 
 GONE = {404, 410, 499}
 IN_MEMORY = "in-memory"

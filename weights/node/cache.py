@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from weights.disk import (
+from weights.copying.pace import SILENT, Pace, Progress
+from weights.copying.transfer import REREADS
+from weights.errors import Corrupt, InvalidManifest
+from weights.manifest import MANIFEST, File, Manifest, Part
+from weights.node.disk import (
     FULL,
     allocated_bytes,
     blocks,
@@ -25,15 +29,11 @@ from weights.disk import (
     write_parts,
     written_bytes,
 )
-from weights.errors import Corrupt, InvalidManifest
-from weights.eviction import CacheFull, make_room
-from weights.manifest import MANIFEST, File, Manifest, Part
-from weights.pace import SILENT, Pace, Progress
+from weights.node.eviction import CacheFull, make_room
+from weights.node.slot import Slot, locked, slots
 from weights.parallel import Lanes
-from weights.registry import load_manifest, release_prefix, replicate_command, stored_files
-from weights.slot import Slot, locked, slots
+from weights.releases.registry import load_manifest, release_prefix, replicate_command, stored_files
 from weights.store import Store
-from weights.transfer import REREADS
 
 RUN = 4
 """Parts that one request reads at most."""

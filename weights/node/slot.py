@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from weights.registry import RELEASE_ID
+from weights.releases.registry import RELEASE_ID
 
 PARTIAL = ".partial"
 CACHES = ".caches"

@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from weights.lease import leased_release
 from weights.manifest import MANIFEST, Manifest
 from weights.parallel import for_each
-from weights.registry import Release, cached_release, history, release_of, release_prefix
-from weights.repair import QUARANTINE
-from weights.staging import INCOMING
+from weights.releases.lease import leased_release
+from weights.releases.registry import Release, cached_release, history, release_of, release_prefix
+from weights.releases.repair import QUARANTINE
+from weights.sources.staging import INCOMING
 from weights.store import Store, Stored, Unfinished
 
 KEEP = 3

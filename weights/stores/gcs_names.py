@@ -13,7 +13,7 @@ from fsspec.exceptions import FSTimeoutError
 from google.auth.exceptions import TransportError
 from requests.utils import get_environ_proxies, select_proxy
 
-from weights.gcs_bucket import ATTEMPTS, TIMEOUT_S, Bucket, Failed, Unanswered, pause
+from weights.stores.gcs_bucket import ATTEMPTS, TIMEOUT_S, Bucket, Failed, Unanswered, pause
 
 # Its experimental half asks Google's own servers for each bucket's layout: a minute of silence at any other server.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clusters.storage import StoreSpec
-from weights import directory_upload
-from weights.directory_root import INCOMING, Root
 from weights.store import PIECE, Stored, Unfinished, Upload
+from weights.stores import directory_upload
+from weights.stores.directory_root import INCOMING, Root
 
 COPIED = 2**30
 """Bytes that the kernel is asked to copy at once."""

@@ -5,16 +5,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from weights.deliver import Delivery, Terms, deliver
+from weights.copying.deliver import Delivery, Terms, deliver
+from weights.copying.pace import Bandwidth, Pace
+from weights.copying.plan import Inventory, Price, SitePlan
+from weights.copying.transfer import Origin, StoredFiles
 from weights.errors import Corrupt, ReleaseMissing, StoreError, WeightsError
-from weights.lease import held
 from weights.manifest import File, Manifest, Part
-from weights.pace import Bandwidth, Pace
 from weights.parallel import for_each
-from weights.plan import Inventory, Price, SitePlan
-from weights.registry import history, load_manifest, push_command, release_prefix, stored_files
+from weights.releases.lease import held
+from weights.releases.registry import history, load_manifest, push_command, release_prefix, stored_files
 from weights.store import Store
-from weights.transfer import Origin, StoredFiles
 
 RELATIVES = 8
 """Other releases of a model whose files are looked at for the same bytes, the newest first."""

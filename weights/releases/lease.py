@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from weights.errors import StoreError, WeightsError
-from weights.registry import MODELS, RELEASE_ID, Release, read_object
+from weights.releases.registry import MODELS, RELEASE_ID, Release, read_object
 from weights.store import Store
 
 log = logging.getLogger(__name__)

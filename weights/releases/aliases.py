@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from clusters.fields import ReleaseId
 from weights.errors import Conflict, Corrupt, NotFound, ReleaseMissing
-from weights.registry import MODELS, RELEASE_ID, has_release, push_command, read_object
+from weights.releases.registry import MODELS, RELEASE_ID, has_release, push_command, read_object
 from weights.store import Store
 
 KEPT = 50

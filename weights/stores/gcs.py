@@ -8,11 +8,11 @@ from secrets import token_hex
 from typing import Any
 
 from clusters.storage import StoreSpec
-from weights import gcs_upload
 from weights.errors import StoreError
-from weights.gcs_bucket import ATTEMPTS, BROKEN, Bucket, Failed, pause
-from weights.gcs_names import Names
 from weights.store import PIECE, Stored, Unfinished, Upload
+from weights.stores import gcs_upload
+from weights.stores.gcs_bucket import ATTEMPTS, BROKEN, Bucket, Failed, pause
+from weights.stores.gcs_names import Names
 
 PAGE = 1000
 

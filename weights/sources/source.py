@@ -15,9 +15,9 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from clusters.storage import StoreSpec
+from weights.copying.pace import Pace
 from weights.errors import SourceError
 from weights.manifest import File, Part, digest_of, digest_of_parts, part_bytes
-from weights.pace import Pace
 from weights.store import open_store
 
 BUCKETS = ("s3://", "gs://")

@@ -1,0 +1,1 @@
+"""From store to store: what it takes, what it costs, and doing it."""

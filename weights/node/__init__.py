@@ -1,0 +1,1 @@
+"""Releases on the disk of a node, from which engines load."""

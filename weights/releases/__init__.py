@@ -1,0 +1,1 @@
+"""Which releases a store holds, what they are called, and what of it may go."""

@@ -1,0 +1,1 @@
+"""Object stores of each kind, behind `weights.store.Store`."""
