@@ -1,5 +1,5 @@
-"""The docs tell of every setting with its default, every preset, metric, record field, outcome, header and command, and
-of the rights that a site needs."""
+"""The docs tell of every setting with its default, every preset, metric, record field, outcome, header and command, of
+the simulator's options, and of the rights that a site needs."""
 
 import json
 import re
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from clusters import spec
 from clusters.launch.stores import bucket_policy
+from clusters.scaling import AutoscalingSpec, ScalingPolicy
 from clusters.storage import StoreSpec, Verify, WeightsSpec
 from serve_app import errors
 from serve_app.cli import commands
@@ -40,6 +41,7 @@ SETTINGS: dict[type[BaseModel], str] = {
     spec.IngressSpec: "",
     WeightsSpec: "weights.",
     StoreSpec: "store.",
+    AutoscalingSpec: "autoscaling.",
 }
 """How a table of the docs names the fields of each."""
 
@@ -82,8 +84,8 @@ def test_every_preset_is_told(preset: spec.Preset) -> None:
     assert any(row[0] == f"`{preset}`" for row in ROWS)
 
 
-@pytest.mark.parametrize("word", [*Verify, *spec.Loading])
-def test_every_choice_about_weights_is_told(word: str) -> None:
+@pytest.mark.parametrize("word", [*Verify, *spec.Loading, *ScalingPolicy])
+def test_every_choice_of_a_setting_is_told(word: str) -> None:
     assert any(f"`{word}`" in cell for row in ROWS for cell in row)
 
 
@@ -116,15 +118,28 @@ def test_every_header_of_ours_is_told_and_no_other() -> None:
     assert set(headers.findall(sources)) == set(headers.findall(TEXT))
 
 
+COMMANDS = getattr(typer.main.get_command(commands), "commands", {})
+
+
 def test_every_command_is_told_and_no_other() -> None:
-    root = typer.main.get_command(commands)
-    known = set(getattr(root, "commands", {}))
+    known = set(COMMANDS)
     told = set(re.findall(r"\brayfleet ([a-z]+)\b", CODE))
     assert known == told & known
     assert told <= known
 
 
-WEIGHTS_COMMANDS = getattr(getattr(typer.main.get_command(commands), "commands", {})["weights"], "commands", {})
+@pytest.mark.parametrize("name", ["simulate", "calibrate"])
+def test_every_option_of_the_simulator_is_told_with_its_default_and_no_other(name: str) -> None:
+    page = (ROOT / "docs" / "simulator.md").read_text()
+    (section,) = re.findall(rf"^### Options of `rayfleet {name}`\n(.*?)(?=^#|\Z)", page, re.DOTALL | re.MULTILINE)
+    told = re.findall(r"^\| `(--[a-z-]+)[^|]* \| ([^|]+) \|", section, re.MULTILINE)
+    known = [parameter for parameter in COMMANDS[name].params if parameter.opts[0].startswith("--")]
+    assert sorted(told) == sorted(
+        (parameter.opts[0], "required" if parameter.required else written(parameter.default)) for parameter in known
+    )
+
+
+WEIGHTS_COMMANDS = getattr(COMMANDS["weights"], "commands", {})
 
 
 @pytest.mark.parametrize("name", WEIGHTS_COMMANDS)

@@ -38,7 +38,7 @@ def main() -> int:
     if args.gib > GIB:
         with set_stage(args.cache, GIB) as stage:
             push_home(stage)
-            sizes.insert(0, measure_all(stage, args.jobs, OURS, runs=1))
+            sizes.insert(0, measure_all(stage, args.jobs, set(OURS) & set(args.only), runs=1))
     print_commands(figures)
     print_figures(figures)
     print_peaks(sizes)

@@ -2,7 +2,9 @@
 `boto3_client.py fetch|upload ENDPOINT BUCKET PREFIX DIRECTORY PARALLEL PART_BYTES`.
 """
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import boto3
@@ -13,6 +15,8 @@ IO_BYTES = 2**20
 
 
 def main(job: str, endpoint: str, bucket: str, prefix: str, directory: str, parallel: str, part_bytes: str) -> None:
+    # All processes of a machine share this clock.
+    Path(os.environ["BENCH_BEGAN"]).write_text(repr(time.perf_counter()))
     config = Config(
         max_pool_connections=int(parallel),
         request_checksum_calculation="when_required",

@@ -1,5 +1,6 @@
 """The goals, and which of them the figures meet."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench.goals import Goal
@@ -37,9 +38,16 @@ def goals(figures: Figures, sizes: Sequence[Figures]) -> list[Goal]:
         ahead("upload_by_best_peer", lead(UPLOAD), stretch=True),
         ahead("replicate_by_best_peer", lead(REPLICATE), stretch=True),
         Goal("verification_share_of_fetch", without_digests and 1 - without_digests, 0.1, at_most=True),
+        Goal("hashing_alone_cpu_share_of_fetch", hashing_share(figures), 0.1, at_most=True, stretch=True),
         Goal("push_again_s_beyond_hashing", pushed.wall_s - hashed.wall_s if pushed and hashed else None, 1.0, True),
         Goal("peak_mib", max(_peaks_mib(sizes), default=None), PEAK_MIB, at_most=True),
     ]
+
+
+def hashing_share(figures: Figures) -> float | None:
+    """Of all CPU that there is while a fetch runs; less noisy than the difference of two wall times."""
+    hashed, fetched = figures.of(AGAIN, HASH_ALONE), figures.of(FETCH, RAYFLEET)
+    return hashed.cpu_s / (fetched.wall_s * len(os.sched_getaffinity(0))) if hashed and fetched else None
 
 
 def ratio(measured: Measured | None, by: Measured | None) -> float | None:

@@ -1,6 +1,7 @@
 """rayfleet's own jobs, each a process of its own: `python -m bench.weights.ours JOB JSON`, JSON being its arguments."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -150,6 +151,8 @@ class _EqualToAll:
 
 
 def main(job: str, arguments: str) -> None:
+    # All processes of a machine share this clock.
+    Path(os.environ["BENCH_BEGAN"]).write_text(repr(time.perf_counter()))
     JOBS[job](**json.loads(arguments))
 
 

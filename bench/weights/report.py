@@ -39,7 +39,7 @@ def print_peaks(sizes: Sequence[Figures]) -> None:
     columns = tuple(f"{figures.size / 2**30:.0f} GiB" for figures in sizes)
     rows = [
         (f"{name}, {job}", *(_mib(figures.of(job, name)) for figures in sizes))
-        for job, contenders in sizes[0].jobs.items()
+        for job, contenders in sizes[-1].jobs.items()
         for name in contenders
         if name in OURS
     ]

@@ -9,6 +9,7 @@ from clusters.fleet_file.names import dangling, duplicates
 from clusters.fleet_file.policies import misset
 from clusters.fleet_file.residency import unreachable
 from clusters.fleet_file.sizes import misfits, odd_gpus
+from clusters.scaling import ScalingPolicy
 from clusters.spec import POOLING, WRITING, Provider, Task
 
 
@@ -28,6 +29,7 @@ def broken(fleet: Part) -> Iterator[Mistake]:
         yield from _model(model, fleet)
     for placement in fleet["placements"]:
         yield from _ordered(placement["autoscaling"], "min_replicas", "max_replicas")
+        yield from _unbuilt(placement["autoscaling"])
         yield from _ordered(placement["batching"], "max_num_seqs", "max_num_batched_tokens")
         yield from odd_gpus(placement)
     yield from _machines(fleet["ingress"])
@@ -36,6 +38,14 @@ def broken(fleet: Part) -> Iterator[Mistake]:
     yield from _ordered(fleet["routing"], "poll_interval_s", "state_max_age_s", equal=False)
     yield from _ordered(fleet["routing"]["health"], "ejection_s", "max_ejection_s")
     yield from _ordered(fleet["routing"]["hold"], "max_waiting_per_tenant", "max_waiting")
+
+
+def _unbuilt(autoscaling: Part) -> Iterator[Mistake]:
+    """What the policy could do, but nobody on a fleet does its part of."""
+    if autoscaling["min_replicas"] == 0:
+        yield autoscaling.mistake("min_replicas", "nobody wakes a placement that sleeps yet", "at least 1")
+    if autoscaling["policy"] == ScalingPolicy.UTILISATION:
+        yield autoscaling.mistake("policy", "no engine reports how busy its GPU is yet", "leave it out: queue_depth")
 
 
 def _placed(fleet: Part, site: Part, pool: Part) -> list[Part]:

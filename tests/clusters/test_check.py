@@ -93,6 +93,14 @@ MISTAKES = [
         "more than max_replicas 2",
         "raise",
     ),
+    ("min_replicas: 1", "min_replicas: 0", f"{CHAT_EAST}.autoscaling.min_replicas", "nobody wakes", "at least 1"),
+    (
+        "min_replicas: 1",
+        "policy: utilisation",
+        f"{CHAT_EAST}.autoscaling.policy",
+        "no engine reports",
+        "leave it out",
+    ),
     ("max_num_seqs: 16", "max_num_seqs: 4096", f"{CHAT_EAST}.batching.max_num_seqs", "more than max_num_b", "lower"),
     ("max_replicas: 2", "max_replicas: 5", f"{CHAT_EAST}.autoscaling.max_replicas", "need 3 nodes", "raise the pool's"),
     ("usd_per_hour: 20", "usd_per_hour: 20, min_nodes: 2", f"{A100}.min_nodes", "more than max_nodes 1", "lower"),
@@ -155,7 +163,7 @@ def test_every_mistake_at_once_in_line_order(tmp_path: Path) -> None:
         (12, f"{L4}.gpus"),
         (42, f"{CHAT_WEST}.pool"),
         (43, f"{EMBED}.gpus"),
-        (44, "weights.node.cache"),
+        (44, "weights.cache"),
         (44, "weights.home"),
         (47, "routing.poll_interval_s"),
     ]
