@@ -1,16 +1,14 @@
 """Google Cloud Storage, and servers that speak its JSON API."""
 
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from datetime import datetime
-from secrets import token_hex
 from typing import Any
 
 from clusters.storage import StoreSpec
 from weights.errors import StoreError
 from weights.store import PIECE, Stored, Unfinished, Upload
 from weights.stores import gcs_upload
+from weights.stores.conditions import Conditions, holds
 from weights.stores.gcs_bucket import ATTEMPTS, BROKEN, Bucket, Failed, pause
 from weights.stores.gcs_names import Names
 
@@ -26,15 +24,11 @@ class GcsStore:
         self.url = spec.url
         self._bucket = Bucket(spec, environ)
         self._names = Names(self._bucket)
-        self._probing = threading.Lock()
-        self._conditional: bool | None = None
+        self._conditions = Conditions()
 
     @property
     def conditional(self) -> bool:
-        with self._probing:
-            if self._conditional is None:
-                self._conditional = self._probe()
-            return self._conditional
+        return self._conditions.honoured(self)
 
     def find(self, key: str) -> Stored | None:
         # Asking for the object itself answers 404 for a missing bucket too. A listing is in the order of names.
@@ -85,7 +79,7 @@ class GcsStore:
                 if error.status != 412:
                     raise
                 # An earlier attempt of the same request, whose answer was lost, may be what spoilt the condition.
-                return error.retried and self._holds(key, content)
+                return error.retried and holds(self, key, content)
         return True
 
     def copy(self, source: str, key: str, size: int) -> None:
@@ -118,20 +112,3 @@ class GcsStore:
         for item in page.get("items", ()):
             key, modified = item["name"].removeprefix(self._bucket.prefix), datetime.fromisoformat(item["updated"])
             yield Stored(key, int(item["size"]), item["generation"], modified.timestamp())
-
-    def _holds(self, key: str, content: bytes) -> bool:
-        found = self.find(key)
-        if found is None or found.size != len(content):
-            return False
-        return not content or b"".join(self.read(key, 0, len(content))) == content
-
-    def _probe(self) -> bool:
-        key = f".probe-{token_hex(8)}"
-        try:
-            honoured = self.write_if(key, b"first", None) and not self.write_if(key, b"second", None)
-        except StoreError:
-            with suppress(StoreError):
-                self.delete(key)
-            raise
-        self.delete(key)
-        return honoured

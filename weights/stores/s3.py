@@ -1,11 +1,8 @@
 """Amazon S3 and servers that speak its protocol, by boto3."""
 
 import random
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from secrets import token_hex
 
 from botocore.exceptions import ClientError
 
@@ -15,6 +12,7 @@ from weights.manifest import part_bytes
 from weights.parallel import for_each
 from weights.store import PIECE, Stored, Unfinished, Upload
 from weights.stores import s3_upload
+from weights.stores.conditions import Conditions, holds
 from weights.stores.s3_bucket import ABSENT, ATTEMPTS, BROKEN, UNKNOWN, code_of, open_bucket
 
 COPY_BYTES = 5 * 2**30
@@ -33,15 +31,11 @@ class S3Store:
         self.url = spec.url
         self._bucket = open_bucket(spec, environ)
         self._client = self._bucket.client
-        self._probing = threading.Lock()
-        self._conditional: bool | None = None
+        self._conditions = Conditions()
 
     @property
     def conditional(self) -> bool:
-        with self._probing:
-            if self._conditional is None:
-                self._conditional = self._probe()
-            return self._conditional
+        return self._conditions.honoured(self)
 
     def find(self, key: str) -> Stored | None:
         with self._bucket.translated("find", key):
@@ -96,7 +90,7 @@ class S3Store:
                 self._client.put_object(**self._bucket.at(key), Body=content, **condition)
             except ClientError as error:
                 if code_of(error) in UNMET:
-                    return _was_retried(error) and self._holds(key, content)
+                    return _was_retried(error) and holds(self, key, content)
                 if code_of(error) == "NoSuchKey":
                     return False
                 raise
@@ -124,33 +118,6 @@ class S3Store:
 
     def free(self) -> int | None:
         return None
-
-    def _holds(self, key: str, content: bytes) -> bool:
-        found = self.find(key)
-        if found is None or found.size != len(content):
-            return False
-        return not content or b"".join(self.read(key, 0, len(content))) == content
-
-    def _probe(self) -> bool:
-        key = f".probe-{token_hex(8)}"
-        try:
-            honoured = self._honours_conditions(key)
-        except StoreError:
-            with suppress(StoreError):
-                self.delete(key)
-            raise
-        self.delete(key)
-        return honoured
-
-    def _honours_conditions(self, key: str) -> bool:
-        if not self.write_if(key, b"first", None) or self.write_if(key, b"second", None):
-            return False
-        found = self.find(key)
-        return (
-            found is not None
-            and self.write_if(key, b"third", found.version)
-            and not self.write_if(key, b"fourth", found.version)
-        )
 
     def _copy_parts(self, source: str, key: str, size: int) -> bool:
         """False when the server can't copy a part of an object."""
