@@ -1,12 +1,14 @@
 """A simulation as one HTML page: a table, and plots as inline SVG. It needs nothing from the network."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from autoscaling.simulate.outcome import Outcome, Point, Summary, site_summaries, summary
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 760, 200, 44, 24
+TIME_STEPS = (5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400)
+MAX_TIMES = 8
 COLOURS = ("c0", "c1", "c2", "c3")
 """Of the style sheet; more placements use them again."""
 
@@ -18,8 +20,8 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}
 body{max-width:1000px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2.5rem}h3{font-size:.95rem;color:var(--soft);font-weight:500}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}
-td,th{padding:.3rem .6rem;text-align:right;border-bottom:1px solid var(--line)}
+div{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}
+td,th{padding:.3rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
 td:first-child,th:first-child{text-align:left}th{color:var(--soft);font-weight:500}tr.all td{font-weight:600}
 svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:11px}
 .grid{stroke:var(--line)}.trace{fill:none;stroke-width:1.6}.dashed{stroke-dasharray:5 3}
@@ -64,7 +66,7 @@ def _table(outcomes: Mapping[str, Outcome]) -> str:
     for name, outcome in outcomes.items():
         rows.append(_row(name, summary(outcome), "all"))
         rows += [_row(f"\u2003{each.name}", each, "site") for each in site_summaries(outcome)]
-    return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{''.join(rows)}</table>"
+    return f"<div><table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{''.join(rows)}</table></div>"
 
 
 def _row(name: str, of: Summary, kind: str) -> str:
@@ -145,8 +147,8 @@ def _plot(lines: Sequence[Line], end: float, most: int) -> str:
         for value in sorted({0, round(most / 2), most})
     )
     times = "".join(
-        f'<text x="{x(share * end):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{share * end / 60:.0f} min</text>'
-        for share in (0.25, 0.5, 0.75)
+        f'<text x="{x(at):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{at / unit:g} {name}</text>'
+        for at, unit, name in _times(end)
     )
     traces = "".join(
         f'<path class="trace {"dashed" if line.dashed else ""}" style="stroke:var(--{line.colour})" '
@@ -155,6 +157,13 @@ def _plot(lines: Sequence[Line], end: float, most: int) -> str:
     )
     label = escape(", ".join(dict.fromkeys(line.label for line in lines)))
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{grid}{times}{traces}</svg>'
+
+
+def _times(end: float) -> Iterator[tuple[int, int, str]]:
+    """Round times before the end, in seconds, and the unit to tell them in."""
+    step = next((step for step in TIME_STEPS if end / step <= MAX_TIMES), TIME_STEPS[-1])
+    unit, name = (1, "s") if step < 60 else (60, "min") if step < 3600 else (3600, "h")
+    return ((at, unit, name) for at in range(step, int(end), step))
 
 
 def _steps(line: Line, x: Callable[[float], float], y: Callable[[float], float]) -> str:
