@@ -112,6 +112,7 @@ class Job:
                 "verify_bytes": step.needs.size,
                 "usd": round(step.usd, 4),
                 "seconds": step.seconds,
+                "free_bytes": self.survey.inventories[step.site].free,
                 "problem": step.problem,
             }
 
@@ -165,7 +166,18 @@ class Replication:
 
 
 def plan_table(jobs: Sequence[Job]) -> Table:
-    columns = ("model", "release", "site", "from", "send", "copy inside", "read", f"egress ({AS_OF})", "at least")
+    columns = (
+        "model",
+        "release",
+        "site",
+        "from",
+        "send",
+        "copy inside",
+        "read",
+        f"egress ({AS_OF})",
+        "at least",
+        "free",
+    )
     table = Table(*columns, title="Plan", title_justify="left")
     for job in jobs:
         for step in job.plans:

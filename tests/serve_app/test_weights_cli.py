@@ -1,13 +1,16 @@
 """`rayfleet weights` from a fleet file to the stores and back."""
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from clusters.check import load
+from serve_app.cli.bars import Bars
 from serve_app.cli.declared import pinned
 from serve_app.cli.weights import app, push_and_replicate
 from tests.weights.releases import FILES, content, write_source
@@ -85,6 +88,7 @@ def test_a_dry_run_says_what_it_would_take_and_does_nothing(fleet: Path, tmp_pat
     home, away = json.loads(done.stdout)
     size = sum(map(len, FILES.values()))
     assert (home["site"], home["send_bytes"], home["from"]) == ("home", 0, None)
+    assert away["free_bytes"] > size
     assert (away["site"], away["send_bytes"], away["from"], away["usd"]) == ("away", size, "home", 0)
     assert not list((tmp_path / "away").iterdir())
 
@@ -148,3 +152,15 @@ def test_pinning_keeps_everything_else(release: str) -> None:
     text = pinned(FLEET, "other", release)
     assert text == FLEET.replace("release: 111111111111", f'release: "{release}"')
     assert yaml.safe_load(text)["models"][0]["release"] == release
+
+
+def test_bars_of_sites_add_up() -> None:
+    with Bars(Console(file=StringIO())) as bars:
+        bars.begin("one", 10)
+        bars.advance("one", 4)
+        bars.begin("other", 20)
+        bars.begin("one", 1)
+        bars.advance("other", 5)
+        bars.advance("other", -2)
+        told = {task.description: (task.completed, task.total) for task in bars.tasks}
+    assert told == {"one": (4, 11), "other": (3, 20), "all sites": (7, 31)}
