@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from weights.copying.reconcile import Reconciler, Setting
 from weights.errors import Corrupt, WeightsError
 from weights.node.cache import fetch
 from weights.releases.lease import own_name
-from weights.store import Store, open_store
+from weights.store import open_store
 
 logger = logging.getLogger("ray.serve")
 
@@ -73,14 +74,12 @@ class Replicator:
             wants=args.wants,
             sites=tuple(self._sites),
             weights=args.weights,
-            opened=self._opened,
+            # Once per site: a client has connections, and knows what its store can do.
+            opened=cache(lambda site: open_store(self._sites[site].store)),
             price=lambda source, target: usd_per_gb(self._sites[source], self._sites[target]),
             journal=Journal(Path(args.weights.cache_dir, JOURNAL)),
             owner=f"{args.site}-{own_name()}",
         )
-
-    def _opened(self, site: str) -> Store:
-        return open_store(self._sites[site].store)
 
     def _reconcile(self) -> None:
         while True:
