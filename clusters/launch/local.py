@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from clusters.launch import ray_head
 from clusters.launch.ports import PortBlock, free_blocks
-from clusters.launch.processes import LaunchError, Run, end, find, log_tail
+from clusters.launch.processes import LaunchError, Run, clean_environment, end, find, log_tail
 from clusters.launch.ray_head import RayHead
 from clusters.launch.stores import LocalStore, environ_for_all, start_store
 from clusters.render import ingress_config, site_config, to_yaml
@@ -278,8 +278,9 @@ def _write_config(local: LocalFleet, name: str, text: str) -> None:
 
 
 def _exports(environ: Mapping[str, str]) -> bytes:
-    """For a shell to source: what differs from this process's own environment."""
-    changed = {name: value for name, value in environ.items() if os.environ.get(name) != value}
+    """For a shell to source: what differs from what any process here inherits."""
+    inherited = clean_environment()
+    changed = {name: value for name, value in environ.items() if inherited.get(name) != value}
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(changed.items())).encode()
 
 

@@ -14,9 +14,12 @@ from tests.autoscaling.driving import NOON
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=0, include_dashboard=False, log_to_driver=False, object_store_memory=80 * 2**20)
-    yield
-    ray.shutdown()
+    # Left to itself, Ray makes a token for this user, and tells all processes to come to ask for one.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        ray.init(num_cpus=0, include_dashboard=False, log_to_driver=False, object_store_memory=80 * 2**20)
+        yield
+        ray.shutdown()
 
 
 def test_without_a_cluster_there_are_no_notes() -> None:

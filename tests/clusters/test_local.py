@@ -99,17 +99,19 @@ def test_each_site_has_a_node_cache_of_its_own(local: LocalFleet) -> None:
     assert len(caches) == len(local.fleet.sites)
 
 
-def test_the_env_file_is_what_a_shell_sources(local: LocalFleet) -> None:
+def test_the_env_file_is_what_a_shell_sources(local: LocalFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # which another shell need not have
+    launch.write(local)
     env = local.config("aws-us-east-1").parent / "env"
     done = subprocess.run(
-        ["bash", "-c", f'. "{env}"; echo "$RAY_AUTH_TOKEN $RAY_DASHBOARD_ADDRESS"'],
+        ["bash", "-c", f'. "{env}"; echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN $RAY_DASHBOARD_ADDRESS"'],
         env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=True,
     )
     head = local.heads["aws-us-east-1"]
-    assert done.stdout.split() == [head.token, head.dashboard]
+    assert done.stdout.split() == ["token", head.token, head.dashboard]
 
 
 def test_a_second_fleet_in_the_same_directory_is_refused_while_the_first_runs(local: LocalFleet) -> None:
