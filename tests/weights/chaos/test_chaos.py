@@ -128,10 +128,11 @@ def test_whoever_copies_may_be_killed_at_any_moment(
     with site_of(kind, tmp_path) as site:
         store = open_store(site.spec, site.environ)
         order = order_of(home, site, tmp_path)
-        began = time.monotonic()
-        assert Copier(order).wait() == DONE
-        usual_s = time.monotonic() - began
-        forget(store, manifest)
+        for _ in range(2):  # of which the first one waits for all to be imported
+            began = time.monotonic()
+            assert Copier(order).wait() == DONE
+            usual_s = time.monotonic() - began
+            forget(store, manifest)
         kills = 0
         while kills < KILLS[kind]:
             before = landed(store, order, manifest)
