@@ -8,10 +8,10 @@ from typing import Protocol
 from clusters.storage import Verify
 from weights.copying.journal import Journal
 from weights.copying.pace import Pace
-from weights.errors import Corrupt
+from weights.errors import Corrupt, StoreError
 from weights.manifest import File, Part, digest_of
 from weights.parallel import Lanes
-from weights.store import Store
+from weights.store import Store, Upload
 
 REREADS = 3
 """Wrong bytes may have been changed on their way: only what is wrong every time is wrong where it lies."""
@@ -88,13 +88,29 @@ def send(
         for part in parts:
             send_part(part)
 
-    if upload.any_order:
-        lanes.for_each(send_part, missing)
-    else:
-        lanes.for_each(send_all, [missing])
-    pace.retried(upload.complete)
+    try:
+        if upload.any_order:
+            lanes.for_each(send_part, missing)
+        else:
+            lanes.for_each(send_all, [missing])
+        pace.retried(upload.complete)
+    except StoreError as error:
+        if error.url == store.url:
+            _give_up(upload, journal, store, key)
+        raise
     journal.drop(store.url, key)
     return sum(part.length for part in missing)
+
+
+def _give_up(upload: Upload, journal: Journal, store: Store, key: str) -> None:
+    """A store that can be reached but will not have a part, or the whole, may hold wrong bytes of it: the next attempt
+    begins anew. One that can't be reached keeps what landed.
+    """
+    try:
+        upload.abort()
+    except StoreError:
+        return
+    journal.drop(store.url, key)
 
 
 def check(
