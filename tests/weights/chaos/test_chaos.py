@@ -207,7 +207,7 @@ DAMAGES: dict[str, Callable[[], Damage]] = {
     "bits flip": lambda: Damage(flip=0.005),
     "connections drop": lambda: Damage(drop=0.005),
     "answers overtake": lambda: Damage(delay=0.1),
-    "all of it": lambda: Damage(flip=0.002, drop=0.002, delay=0.05),
+    "all of it": lambda: Damage(flip=0.001, drop=0.001, delay=0.05),
 }
 
 
