@@ -71,6 +71,7 @@ class Fleet:
         seen = survey(manifest.model, manifest.release, asked or ("home", *sites), self.opened)
         wanted = [seen.inventories[site] for site in sites if site in seen.inventories]
         plans = plan(seen.manifest, wanted, seen.holders, price, None)
+        assert not [step.problem for step in plans if step.problem]
         replicas: tuple[Replica, ...] = replicate(seen, plans, self.opened, self.terms, price, Ask("test"))
         outcomes = {replica.site: replica.outcome for replica in replicas} | dict(seen.failed)
         assert all(isinstance(outcome, (Delivery, WeightsError)) for outcome in outcomes.values())

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from clusters.storage import Verify
@@ -16,8 +15,6 @@ from weights.parallel import Lanes, for_each
 from weights.releases.registry import publish, release_prefix, stored_files
 from weights.store import Store
 
-LARGE_AT_ONCE = 2
-"""Files of several parts: two keep all lanes busy, and more would only lie about half sent for longer."""
 FILE_ATTEMPTS = 3
 """Another process may complete, replace or delete the same object meanwhile."""
 
@@ -64,7 +61,7 @@ def deliver(
     todo = needs(manifest, held, clones)
     # Bytes that are sent are moved twice: there, and back to be read.
     terms.progress.begin(site, todo.size + sum(file.size for file in todo.copy))
-    job = _Job(manifest, origin, store, site, terms, clones, threading.Semaphore(LARGE_AT_ONCE))
+    job = _Job(manifest, origin, store, site, terms, clones)
     brought = for_each(job.bring, todo.copy + todo.clone, terms.lanes.count)
     mended = for_each(job.vouch, todo.verify, terms.lanes.count)
     if todo.publish:
@@ -103,7 +100,6 @@ class _Job:
     site: str
     terms: Terms
     clones: Mapping[str, str]
-    large: threading.Semaphore
 
     def vouch(self, file: File) -> _Done:
         """A file that lies there without a marker is believed after it was read."""
@@ -116,10 +112,6 @@ class _Job:
         return _Done(file, "kept")
 
     def bring(self, file: File) -> _Done:
-        with self.large if file.parts else nullcontext():
-            return self._bring(file)
-
-    def _bring(self, file: File) -> _Done:
         for attempt in range(1, FILE_ATTEMPTS + 1):
             told = _Told(self.terms.progress, self.site)
             try:

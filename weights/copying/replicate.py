@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from weights.copying.deliver import Delivery, Terms, deliver
 from weights.copying.pace import Bandwidth, Pace
-from weights.copying.plan import Inventory, Price, SitePlan
+from weights.copying.plan import Inventory, Price, SitePlan, needs
 from weights.copying.transfer import Origin, StoredFiles
 from weights.errors import Corrupt, ReleaseMissing, StoreError, WeightsError
 from weights.manifest import File, Manifest, Part
@@ -34,8 +34,12 @@ class Survey:
 
     @property
     def holders(self) -> tuple[str, ...]:
-        """Sites that have it, whole."""
-        return tuple(site for site, inventory in self.inventories.items() if inventory.published)
+        """Sites that have it, whole: a marker vouches for no file that was lost since."""
+        return tuple(
+            site
+            for site, inventory in self.inventories.items()
+            if inventory.published and not needs(self.manifest, inventory.stored, {}).copy
+        )
 
 
 @dataclass(frozen=True)
