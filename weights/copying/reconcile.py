@@ -106,6 +106,9 @@ class Reconciler:
         with self._lock:
             kept = {(want.model, want.release) for want in wanted}
             self._states = {key: state for key, state in self._states.items() if key in kept}
+            self._suspects &= kept
+            self._pauses = {key: pause for key, pause in self._pauses.items() if key in kept}
+        self._waiting_since = {key: since for key, since in self._waiting_since.items() if key in kept}
         for want in wanted:
             key = want.model, want.release
             pause = self._pauses.get(key)
