@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit check format bench-router bench-weights bench-autoscaling demo-model lock clean
+.PHONY: help install demo test test-unit check format bench-router bench-weights bench-autoscaling bench-coldstart bench-simulator bench-batching demo-model lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,15 @@ bench-weights: install ## Measure how releases move, beside other clients (ARGS=
 
 bench-autoscaling: install ## Simulate scaling policies at equal service (ARGS="--trace PATH --spot PATH…", or --synthetic)
 	$(BIN)/python -m bench.autoscaling $(ARGS)
+
+bench-coldstart: install ## Wake a sleeping placement, beside plain vLLM (ARGS="--model DIR --runs 5", --strict: fail on a missed goal)
+	$(BIN)/python -m bench.coldstart $(ARGS)
+
+bench-simulator: install ## Replay requests at a real engine and in the simulator (ARGS="--trace PATH", --strict: fail on a missed goal)
+	$(BIN)/python -m bench.simulator $(ARGS)
+
+bench-batching: install ## Measure a program of tensors at batch 1 and in batches, on a real Serve deployment (ARGS=--strict)
+	$(BIN)/python -m bench.batching $(ARGS)
 
 demo-model: install ## Train the two demo models anew, into weights/demo
 	$(BIN)/python -m weights.demo_model $(ARGS)

@@ -105,7 +105,8 @@ def _observe(signal: Signal, state: State, limits: AutoscalingSpec, held: int, n
     return replace(
         state,
         at=now,
-        busy_at=now if value > 0 else state.busy_at,
+        # What only starts has had no chance to be busy.
+        busy_at=now if value > 0 or signal.ready == 0 else state.busy_at,
         load=load,
         kv_used=state.kv_used if signal.kv_used is None else state.kv_used.add(signal.kv_used, now, span_s, slot_s),
         busy=state.busy if signal.busy is None else state.busy.add(signal.busy, now, span_s, slot_s),

@@ -15,8 +15,8 @@ from clusters.scaling import AutoscalingSpec
 
 STATE = "rayfleet"
 """Our key in Ray's `policy_state`, where Ray keeps some of its own."""
-NOTES_S = 1.0
-"""Seconds between two looks at the agent's orders. Ray asks for a decision ten times as often."""
+NOTES_S = 0.5
+"""Seconds between two looks at the agent's orders. Ray asks for a decision several times as often."""
 
 
 class ReplicaPolicy:

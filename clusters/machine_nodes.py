@@ -1,8 +1,9 @@
 """The nodes of one cluster in each provider's terms: `provider`, `available_node_types` and the like of `ray up`."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from clusters.spec import MachinesSpec, Market, PoolSpec, Provider
+from clusters.spec import MachinesSpec, Market, PlacementSpec, PoolSpec, Provider
 
 DISK_GB = 200  # the engine with its CUDA libraries, and the weights cache
 HEAD = "_head"  # no pool is named so
@@ -12,21 +13,30 @@ GCP_IMAGE = "projects/deeplearning-platform-release/global/images/family/common-
 
 Config = dict[str, Any]
 Pools = tuple[PoolSpec, ...]
+Placements = Sequence[PlacementSpec]
 
 
-def nodes(provider: Provider, region: str, machines: MachinesSpec, pools: Pools) -> Config:
-    """A head without engines, and one node type per pool."""
-    return {Provider.AWS: _aws, Provider.GCP: _gcp, Provider.ONPREM: _onprem}[provider](region, machines, pools)
+def nodes(provider: Provider, region: str, machines: MachinesSpec, pools: Pools, placements: Placements = ()) -> Config:
+    """A head without engines, and one node type per pool. `placements` are the site's."""
+    make = {Provider.AWS: _aws, Provider.GCP: _gcp, Provider.ONPREM: _onprem}[provider]
+    return make(region, machines, pools, placements)
 
 
-def _aws(region: str, machines: MachinesSpec, pools: Pools) -> Config:
+def pins(pool: PoolSpec, placements: Placements) -> list[str]:
+    """The Ray resources by which replicas find the pool's nodes: its own, and one per placement over several pools."""
+    return list(dict.fromkeys((pool.resource, *(p.resource for p in placements if pool.name in p.pools))))
+
+
+def _aws(region: str, machines: MachinesSpec, pools: Pools, placements: Placements) -> Config:
     provider = {"type": "aws", "region": region, "cache_stopped_nodes": False}
     if machines.zones:
         provider["availability_zone"] = ",".join(machines.zones)
     types = {HEAD: _head(_aws_node(machines, machines.head))}
     for pool in pools:
         market = {"InstanceMarketOptions": {"MarketType": "spot"}} if pool.market == Market.SPOT else {}
-        types[pool.name] = _workers(pool, _aws_node(machines, pool.instance_type) | market)
+        # Ray knows the zones of a node type only by subnets.
+        subnet = {"SubnetIds": [pool.subnet]} if pool.subnet else {}
+        types[pool.name] = _workers(pool, placements, _aws_node(machines, pool.instance_type) | market | subnet)
     return {"provider": provider, "head_node_type": HEAD, "available_node_types": types}
 
 
@@ -39,12 +49,13 @@ def _aws_node(machines: MachinesSpec, instance_type: str) -> Config:
     return node | ({"IamInstanceProfile": {"Arn": machines.identity}} if machines.identity else {})
 
 
-def _gcp(region: str, machines: MachinesSpec, pools: Pools) -> Config:
+def _gcp(region: str, machines: MachinesSpec, pools: Pools, placements: Placements) -> Config:
     provider = {"type": "gcp", "region": region, "availability_zone": machines.zones[0]}
     types = {HEAD: _head(_gcp_node(machines, machines.head))}
     for pool in pools:
         # Labels of GCP have no dots, names of pools no underscores.
-        types[pool.name.replace(".", "_")] = _workers(pool, _gcp_node(machines, pool.instance_type) | _gcp_market(pool))
+        node = _gcp_node(machines, pool.instance_type) | _gcp_market(pool)
+        types[pool.name.replace(".", "_")] = _workers(pool, placements, node)
     return {
         "provider": {**provider, "project_id": machines.project},
         "head_node_type": HEAD,
@@ -69,7 +80,7 @@ def _gcp_node(machines: MachinesSpec, machine_type: str) -> Config:
     return node | ({"serviceAccounts": [{"email": machines.identity, "scopes": scopes}]} if machines.identity else {})
 
 
-def _onprem(region: str, machines: MachinesSpec, pools: Pools) -> Config:
+def _onprem(region: str, machines: MachinesSpec, pools: Pools, placements: Placements) -> Config:
     # Ray makes the one node type of a local cluster itself.
     least = sum(pool.min_nodes for pool in pools)
     provider = {"type": "local", "head_ip": machines.head, "worker_ips": list(machines.hosts)}
@@ -80,12 +91,15 @@ def _head(node: Config) -> Config:
     return {"resources": {}, "min_workers": 0, "max_workers": 0, "node_config": node}
 
 
-def _workers(pool: PoolSpec, node: Config) -> Config:
-    # The pool's resource is what placements ask for; accelerator_type:… is added by Ray on the node.
-    resources = {"CPU": pool.cpus, "GPU": pool.gpus, pool.resource: 1}
+def _workers(pool: PoolSpec, placements: Placements, node: Config) -> Config:
+    # accelerator_type:… is added by Ray on the node.
+    resources = {"CPU": pool.cpus, "GPU": pool.gpus} | dict.fromkeys(pins(pool, placements), 1)
+    # Nodes beside spot are asked for one by one. Where nobody asks, or too late, Ray chooses: what nobody takes back.
+    backing = any(placement.spot and placement.pool == pool.name for placement in placements)
     return {
         "resources": {name: count for name, count in resources.items() if count},
         "min_workers": pool.min_nodes,
         "max_workers": pool.max_nodes,
+        **({"priority": 1} if backing else {}),
         "node_config": node,
     }

@@ -7,7 +7,7 @@ from typing import Any
 from clusters import machine_commands as commands
 from clusters.machine_nodes import nodes
 from clusters.render import to_yaml
-from clusters.spec import FleetSpec, MachinesSpec, PoolSpec, Provider, SiteSpec
+from clusters.spec import FleetSpec, MachinesSpec, PlacementSpec, PoolSpec, Provider, SiteSpec
 
 SITE_SETTINGS = {
     "RAY_AUTH_MODE": "token",
@@ -36,6 +36,7 @@ class _Cluster:
     region: str
     machines: MachinesSpec
     pools: tuple[PoolSpec, ...]
+    placements: tuple[PlacementSpec, ...]
     settings: Mapping[str, str]
     package: str
     cache_dir: str | None
@@ -73,6 +74,7 @@ def _site(fleet: FleetSpec, site: SiteSpec) -> _Cluster:
         region=site.region,
         machines=site.machines,
         pools=site.pools,
+        placements=fleet.placements_at(site.name),
         settings=SITE_SETTINGS,
         package=commands.SITE_PACKAGE,
         cache_dir=fleet.weights.cache_dir,
@@ -86,6 +88,7 @@ def _ingress(fleet: FleetSpec) -> _Cluster:
         region=fleet.ingress.region,
         machines=fleet.ingress.machines,
         pools=(),
+        placements=(),
         settings=INGRESS_SETTINGS,
         package=commands.INGRESS_PACKAGE,
         cache_dir=None,
@@ -102,7 +105,7 @@ def _cluster(cluster: _Cluster) -> Config:
     return {
         "cluster_name": cluster.name,
         "max_workers": sum(pool.max_nodes for pool in cluster.pools),
-        **nodes(provider, cluster.region, machines, cluster.pools),
+        **nodes(provider, cluster.region, machines, cluster.pools, cluster.placements),
         "auth": {"ssh_user": machines.ssh_user},
         "setup_commands": [
             *commands.directories(cluster.cache_dir),

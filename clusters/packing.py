@@ -1,9 +1,11 @@
 """Which replicas share which card: first fit, largest first. What a pool needs, in nodes and USD per hour."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from clusters.mix import Room, split
 from clusters.spec import FleetSpec, PlacementSpec, PoolSpec, SiteSpec
 
 UNIT = 10_000  # Ray counts resources in ten-thousandths, and so do we: floats would not add up
@@ -50,13 +52,33 @@ class PoolPlan:
         return self.nodes[0] * self.pool.usd_per_hour, self.nodes[1] * self.pool.usd_per_hour
 
 
-def plan(fleet: FleetSpec, site: SiteSpec, pool: PoolSpec) -> PoolPlan:
-    """The pool's bounds, between `min_nodes` and `max_nodes` even if all placements peak at once."""
-    placements = tuple(placement for placement in fleet.placements_at(site.name) if placement.pool == pool.name)
-    least = pack((_need(p, p.autoscaling.min_replicas) for p in placements), pool.gpus, pool.cpus)
-    most = pack((_need(p, p.autoscaling.max_replicas) for p in placements), pool.gpus, pool.cpus)
+def plan(fleet: FleetSpec, site: SiteSpec, pool: PoolSpec, spot: bool = True) -> PoolPlan:
+    """The pool's bounds, between `min_nodes` and `max_nodes` even if all placements peak at once.
+
+    Where `spot` is False, as they are when no placement gets the spot nodes that it has beside its own pool's.
+    """
+
+    def needs(bound: str) -> list[Need]:
+        counts = (_by_pool(site, each, getattr(each.autoscaling, bound), spot).get(pool.name, 0) for each in placements)
+        return [_need(placement, replicas) for placement, replicas in zip(placements, counts, strict=True)]
+
+    placements = tuple(placement for placement in fleet.placements_at(site.name) if pool.name in placement.pools)
+    least = pack(needs("min_replicas"), pool.gpus, pool.cpus)
+    most = pack(needs("max_replicas"), pool.gpus, pool.cpus)
     nodes = (max(pool.min_nodes, least.nodes), min(max(pool.min_nodes, most.nodes), pool.max_nodes))
     return PoolPlan(pool, placements, least, most, nodes)
+
+
+def usd_per_node_hour(site: SiteSpec, placement: PlacementSpec) -> float:
+    """What a node costs that is all this placement's: of several pools the mean, as with most replicas."""
+    replicas = _by_pool(site, placement, placement.autoscaling.max_replicas) if placement.spot else {placement.pool: 1}
+    usd = sum(site.pool(pool).usd_per_hour * count for pool, count in replicas.items())
+    return usd / sum(replicas.values())
+
+
+def alone(pools: Sequence[PoolSpec], placement: PlacementSpec, replicas: int) -> Packing:
+    """The placement without neighbours, on nodes that are as small as those of the smallest pool."""
+    return pack([_need(placement, replicas)], min(pool.gpus for pool in pools), min(pool.cpus for pool in pools))
 
 
 def pack(needs: Iterable[Need], gpus: int, cpus: float) -> Packing:
@@ -105,6 +127,21 @@ class _Node:
         count, share = ceil(need.gpus), min(_units(need.gpus), UNIT)
         free = [card for card, left in enumerate(self.cards) if left >= share]
         return tuple(free[:count]) if len(free) >= count else None
+
+
+def _by_pool(site: SiteSpec, placement: PlacementSpec, replicas: int, spot: bool = True) -> Mapping[str, int]:
+    """Its replicas, a node's worth at a time."""
+    if placement.spot is None or not spot:
+        return {placement.pool: replicas}
+    pools = [site.pool(name) for name in placement.pools]
+    own, *others = (Room(pool.name, pool.usd_per_hour, pool.max_nodes) for pool in pools)
+    seats = Counter(seat.node for seat in alone(pools, placement, replicas).seats)
+    nodes = split(len(seats), placement.spot.min_on_demand_share, own, others)
+    counts = dict.fromkeys(placement.pools, 0)
+    for pool, node in zip(Counter(nodes).elements(), sorted(seats), strict=False):
+        counts[pool] += seats[node]
+    counts[placement.pool] += replicas - sum(counts.values())  # for which no pool has room
+    return counts
 
 
 def _need(placement: PlacementSpec, replicas: int) -> Need:

@@ -4,10 +4,12 @@ from typing import Any, Literal
 
 import yaml
 
-from clusters.spec import FleetSpec, Loading, PlacementSpec, SiteSpec
+from clusters.spec import FleetSpec, Loading, Market, PlacementSpec, SiteSpec
 
 AGENT_APP = "fleet-agent"
 INGRESS_APP = "rayfleet"
+PLANNER_APP = "fleet-planner"
+NODES_APP = "fleet-nodes"
 REPLICATOR_APP = "fleet-replicator"
 
 Config = dict[str, Any]
@@ -15,7 +17,7 @@ Device = Literal["gpu", "cpu"]
 
 
 def site_config(fleet: FleetSpec, site: SiteSpec, host: str, port: int, device: Device | None = None) -> Config:
-    """One application per model at the site, the site agent's, and that of the replicator of weights.
+    """One application per model at the site, the site agent's, those of the replicator of weights and of spot nodes.
 
     `device` overrides what the pools say: `cpu` runs engines without GPUs and books GPUs only as Ray resources.
     """
@@ -36,6 +38,7 @@ def site_config(fleet: FleetSpec, site: SiteSpec, host: str, port: int, device: 
             },
             _replicator_app(fleet, site),
             *(_model_app(fleet, site, placement, device) for placement in placements),
+            *_nodes_app(fleet, site),
         ],
     }
 
@@ -51,7 +54,8 @@ def ingress_config(fleet: FleetSpec, host: str) -> Config:
                 "route_prefix": "/",
                 "import_path": "serve_app.ingress:build",
                 "args": {"fleet": _plain(fleet), "host": host},
-            }
+            },
+            *([_planner_app(fleet)] if fleet.planner.enabled else ()),
         ],
     }
 
@@ -60,6 +64,15 @@ def to_yaml(config: Config, heading: str) -> str:
     """`heading` becomes the comment on top."""
     comment = "".join(f"# {line}\n" for line in heading.splitlines())
     return comment + yaml.safe_dump(config, sort_keys=False, width=120)
+
+
+def _planner_app(fleet: FleetSpec) -> Config:
+    return {
+        "name": PLANNER_APP,
+        "route_prefix": None,
+        "import_path": "serve_app.planner:build",
+        "args": {"fleet": _plain(fleet)},
+    }
 
 
 def _agent_placement(fleet: FleetSpec, placement: PlacementSpec) -> Config:
@@ -88,9 +101,21 @@ def _replicator_app(fleet: FleetSpec, site: SiteSpec) -> Config:
                 }
                 for model in models
             ],
-            "pools": {placement.model: site.pool(placement.pool).resource for placement in cached},
+            "pools": {placement.model: placement.resource for placement in cached},
         },
     }
+
+
+def _nodes_app(fleet: FleetSpec, site: SiteSpec) -> list[Config]:
+    """None where all nodes stay and the replicas' own demand says which to start."""
+    if not any(pool.market is Market.SPOT for pool in site.pools):
+        return []
+    args = {
+        "pools": [_plain(pool) for pool in site.pools],
+        "notices": {pool.name: site.notice_source(pool).value for pool in site.pools},
+        "mixed": [_plain(placement) for placement in fleet.placements_at(site.name) if placement.spot],
+    }
+    return [{"name": NODES_APP, "route_prefix": None, "import_path": "serve_app.site:nodes", "args": args}]
 
 
 def _source(site: SiteSpec) -> Config:

@@ -1,4 +1,4 @@
-"""How the number of a placement's replicas follows its load: `autoscaling:` in `fleet.yaml`."""
+"""How the number of replicas follows the load: `autoscaling:` of a placement and `planner:` in `fleet.yaml`."""
 
 from enum import StrEnum
 
@@ -51,3 +51,14 @@ class AutoscalingSpec(Spec):
     predictive: bool = Field(
         True, description="be ready in time for what the trend and past days at this time foretell"
     )
+
+
+class PlannerSpec(Spec):
+    """What decides where a model's next replica goes, across sites. It runs beside the ingress."""
+
+    enabled: bool = Field(True, description="whether bounds are set at the sites; without, each scales for itself")
+    interval_s: float = Field(5, gt=0, le=60, description="seconds between two plans")
+    lifetime_s: float = Field(
+        30, gt=0, le=600, description="seconds that bounds count at a site which hears nothing more"
+    )
+    silent_s: float = Field(120, gt=0, le=3600, description="seconds that the load of a silent site is reckoned with")

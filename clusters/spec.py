@@ -5,10 +5,14 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
+from clusters.batching import BatchingSpec, SpeculationSpec, derived
 from clusters.fields import EnvName, HttpUrl, Name, PolicyName, ReleaseId, Spec
-from clusters.scaling import AutoscalingSpec
+from clusters.mix import SpotSpec
+from clusters.notices.notice import NoticeSource
+from clusters.routing import RoutingSpec
+from clusters.scaling import AutoscalingSpec, PlannerSpec
 from clusters.storage import StoreSpec, WeightsSpec
 
 
@@ -33,34 +37,14 @@ class Task(StrEnum):
     SCORE = "score"
     CLASSIFY = "classify"
     TRANSCRIPTION = "transcription"
+    INFER = "infer"
+    """Tensors in, tensors out: a `torch.export` program, not an engine."""
 
 
 WRITING = frozenset((Task.CHAT, Task.COMPLETIONS))
 POOLING = frozenset((Task.EMBEDDINGS, Task.SCORE, Task.CLASSIFY))
-
-
-class Preset(StrEnum):
-    """Settings of the one chain that chooses a site."""
-
-    BALANCED = "balanced"
-    """Dollars: tokens, egress and lateness, less what a cached prefix saves."""
-    CHEAPEST = "cheapest"
-    """The same, with lateness at a tenth of its price."""
-    FASTEST = "fastest"
-    """The earliest first token, whatever it costs."""
-    LEAST_LOADED = "least_loaded"
-    NEAREST = "nearest"
-    """The shortest round trip."""
-    WEIGHTED = "weighted"
-    """Shares by site, at random."""
-    PRIMARY_STANDBY = "primary_standby"
-    """The first of `order` that may serve."""
-    SPILL = "spill"
-    """Reserved capacity up to `spill_load`, then spot and on demand, then hosted targets."""
-
-
-NEED_SETTINGS = frozenset((Preset.WEIGHTED, Preset.PRIMARY_STANDBY))
-"""They say nothing by themselves: a policy of the fleet's own has the weights or the order."""
+WORDLESS = POOLING | {Task.INFER}
+"""Their answers have no tokens, and come at once."""
 
 
 class Protocol(StrEnum):
@@ -86,10 +70,16 @@ class PoolSpec(Spec):
     usd_per_hour: float = Field(ge=0, description="USD per node and hour")
     min_nodes: int = Field(0, ge=0, le=1000)
     max_nodes: int = Field(1, ge=1, le=1000)
+    subnet: str | None = Field(
+        None, pattern=r"^subnet-[0-9a-f]+$", description="aws: of its nodes, so that they are in one zone"
+    )
+    notices: NoticeSource | None = Field(
+        None, description="who tells spot nodes that they are taken back; unset means the site's provider"
+    )
 
     @property
     def resource(self) -> str:
-        """The Ray resource that pins a placement to this pool's nodes."""
+        """The Ray resource that each of this pool's nodes has one of."""
         return f"pool:{self.name}"
 
 
@@ -138,6 +128,13 @@ class SiteSpec(Spec):
     def pool(self, name: str) -> PoolSpec:
         return next(pool for pool in self.pools if pool.name == name)
 
+    def notice_source(self, pool: PoolSpec) -> NoticeSource:
+        """Whom to ask on the pool's nodes. Only spot nodes are taken back."""
+        if pool.market is not Market.SPOT:
+            return NoticeSource.NONE
+        own = {Provider.AWS: NoticeSource.AWS, Provider.GCP: NoticeSource.GCP}
+        return pool.notices or own.get(self.provider, NoticeSource.NONE)
+
 
 class ModelSpec(Spec):
     """A logical name that clients ask for, and the one release of its weights that serves it."""
@@ -150,20 +147,15 @@ class ModelSpec(Spec):
         description="first 12 hex digits of the release's digest, as `rayfleet weights push` prints it"
     )
     tasks: tuple[Task, ...] = Field(min_length=1)
-    max_model_len: int = Field(ge=16, description="tokens of prompt and answer together")
+    max_model_len: int = Field(
+        0, ge=0, description="tokens of prompt and answer together; left out where the task is infer"
+    )
     policy: PolicyName | None = Field(
         None, description="a preset or one of routing.policies; unset means routing.policy"
     )
     jurisdictions: tuple[str, ...] = Field(
         (), description="the only ones where its requests may be processed; empty means all"
     )
-
-
-class BatchingSpec(Spec):
-    """vLLM's continuous batching."""
-
-    max_num_seqs: int = Field(64, ge=1, description="sequences in one batch; also the placement's capacity per replica")
-    max_num_batched_tokens: int = Field(2048, ge=16, description="tokens in one step")
 
 
 class Loading(StrEnum):
@@ -181,11 +173,17 @@ class PlacementSpec(Spec):
     model: Name
     site: Name
     pool: Name
+    spot: SpotSpec | None = Field(None, description="unset means that all replicas are on the nodes of `pool`")
     gpus: float = Field(
         1, ge=0, le=64, description="GPUs per replica: a fraction of one card, or whole cards; 0 on CPU pools"
     )
     cpus: float = Field(1, gt=0, description="CPUs per replica")
     batching: BatchingSpec = BatchingSpec()
+    prefix_caching: bool = Field(True, description="whether prompts that begin alike share their KV cache")
+    speculation: SpeculationSpec | None = None
+    warm_up_s: float = Field(
+        120, gt=0, le=3600, description="a new replica has failed where its own first requests take longer"
+    )
     autoscaling: AutoscalingSpec = AutoscalingSpec()
     loading: Loading = Field(
         Loading.CACHED, description="cached: from the node's disk; streamed: from the site's store"
@@ -195,88 +193,19 @@ class PlacementSpec(Spec):
     )
 
     @property
+    def pools(self) -> tuple[str, ...]:
+        """Those whose nodes its replicas may be on."""
+        return (self.pool, *(self.spot.pools if self.spot else ()))
+
+    @property
+    def resource(self) -> str:
+        """The Ray resource that pins its replicas to those nodes."""
+        return f"placement:{self.model}" if self.spot else f"pool:{self.pool}"
+
+    @property
     def capacity(self) -> int:
         """Requests that one replica runs at once."""
         return self.batching.max_num_seqs
-
-
-class PolicySpec(Spec):
-    """A preset with settings."""
-
-    preset: Preset = Preset.BALANCED
-    ttft_target_s: float = Field(1.0, gt=0, description="seconds to the first token that cost nothing")
-    usd_per_late_second: float = Field(0.001, ge=0, description="USD for each second beyond that, per request")
-    weights: dict[Name, float] = Field(default_factory=dict, description="weighted: share by site; unnamed sites get 0")
-    order: tuple[Name, ...] = Field((), description="primary_standby: sites, the preferred one first")
-    spill_load: float = Field(1.0, gt=0, description="spill: requests per slot that make reserved capacity full")
-
-
-class HealthSpec(Spec):
-    """When requests themselves tell that a placement is ill, and how it comes back."""
-
-    consecutive_errors: int = Field(5, ge=1, description="failures in a row that eject a placement")
-    success_rate: float = Field(0.5, ge=0, le=1, description="ejects below this share of the last window")
-    window_s: float = Field(10, gt=0)
-    min_samples: int = Field(20, ge=1, description="requests in the window before the share counts")
-    ejection_s: float = Field(5, gt=0, description="first ejection; doubles each time")
-    max_ejection_s: float = Field(120, gt=0)
-    max_ejected_share: float = Field(0.5, ge=0, le=1, description="of a model's placements; more are never ejected")
-    ramp_s: float = Field(10, ge=0, description="seconds over which a readmitted placement regains its full share")
-
-
-class HedgeSpec(Spec):
-    """A second attempt elsewhere while the first one is silent. Off unless `enabled`."""
-
-    enabled: bool = False
-    factor: float = Field(2.0, ge=1, description="of the predicted 95th percentile of the time to the first token")
-    min_delay_s: float = Field(0.1, gt=0)
-    max_share: float = Field(0.02, ge=0, le=1, description="hedges per request, over time")
-    max_usd: float = Field(0.01, ge=0, description="most that one second attempt may cost")
-
-
-class HoldSpec(Spec):
-    """Requests wait here when every allowed site is full."""
-
-    max_load: float = Field(4.0, gt=0, description="requests per slot at which a site takes no more")
-    max_waiting: int = Field(1024, ge=0)
-    max_waiting_per_tenant: int = Field(256, ge=0)
-    deadline_s: float = Field(30, ge=0, description="then the answer is 429")
-
-
-class ContinuationSpec(Spec):
-    """Finishing a cut stream on another site."""
-
-    enabled: bool = True
-    stall_s: float = Field(10, gt=0, description="seconds without a byte after which a running stream counts as cut")
-    max_times: int = Field(3, ge=0, description="per request")
-
-
-class RoutingSpec(Spec):
-    """How the ingress watches, chooses and retries."""
-
-    poll_interval_s: float = Field(1, gt=0, le=60, description="seconds between two readings of a site's state")
-    state_max_age_s: float = Field(5, gt=0, description="an older state counts only while requests succeed there")
-    max_attempts: int = Field(3, ge=1, le=10, description="sites tried for one request before its first byte")
-    connect_timeout_s: float = Field(2, gt=0)
-    first_byte_timeout_s: float = Field(
-        120, gt=0, description="seconds an attempt may stay silent before the next site"
-    )
-    idle_timeout_s: float = Field(120, gt=0, description="seconds between two chunks of an answer that can't continue")
-    retry_budget: float = Field(0.2, ge=0, le=1, description="retries per request over the fleet, beyond 10 at once")
-    policy: PolicyName = Field("balanced", description="a preset, or one of `policies`")
-    policies: dict[PolicyName, PolicySpec] = Field(default_factory=dict)
-    prefix_blocks: int = Field(2**16, ge=0, le=2**24, description="prompt blocks remembered, about 200 bytes each")
-    explained_requests: int = Field(256, ge=0, le=100_000, description="latest choices kept for `/fleet/route/{id}`")
-    health: HealthSpec = HealthSpec()
-    hedge: HedgeSpec = HedgeSpec()
-    hold: HoldSpec = HoldSpec()
-    continuation: ContinuationSpec = ContinuationSpec()
-
-    def named_policy(self, name: str) -> PolicySpec | None:
-        """A policy of the fleet's own, else the preset of that name."""
-        if name in self.policies:
-            return self.policies[name]
-        return PolicySpec(preset=Preset(name)) if name in list(Preset) and name not in NEED_SETTINGS else None
 
 
 class HostedModelSpec(Spec):
@@ -351,7 +280,19 @@ class FleetSpec(Spec):
     weights: WeightsSpec
     ingress: IngressSpec
     routing: RoutingSpec = RoutingSpec()
+    planner: PlannerSpec = PlannerSpec()
     keys: tuple[KeySpec, ...] = ()
+
+    @field_validator("placements")
+    @classmethod
+    def _with_batching(cls, placements: tuple[PlacementSpec, ...], info: ValidationInfo) -> tuple[PlacementSpec, ...]:
+        """What `batching` leaves unset follows from the card, once and here: everybody else sees numbers."""
+        pools = {(site.name, pool.name): pool for site in info.data.get("sites", ()) for pool in site.pools}
+        models = {model.name: model for model in info.data.get("models", ())}
+        return tuple(
+            _batched(placement, pools.get((placement.site, placement.pool)), models.get(placement.model))
+            for placement in placements
+        )
 
     def site(self, name: str) -> SiteSpec:
         return next(site for site in self.sites if site.name == name)
@@ -361,3 +302,13 @@ class FleetSpec(Spec):
 
     def placements_at(self, site: str) -> tuple[PlacementSpec, ...]:
         return tuple(placement for placement in self.placements if placement.site == site)
+
+
+def _batched(placement: PlacementSpec, pool: PoolSpec | None, model: ModelSpec | None) -> PlacementSpec:
+    if pool is None or model is None or not model.max_model_len:  # a mistake, which rules tell, or tensors
+        return placement
+    writes = bool(WRITING.intersection(model.tasks))
+    batching = derived(
+        placement.batching, pool.accelerator, placement.gpus, placement.cpus, model.max_model_len, writes
+    )
+    return placement.model_copy(update={"batching": batching})

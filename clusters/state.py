@@ -12,8 +12,9 @@ class Frozen(BaseModel):
 
 
 class Readiness(StrEnum):
-    """`ready` means that at least one replica answers."""
+    """`ready` means that at least one replica answers, `asleep` that none is wanted until a request comes."""
 
+    ASLEEP = "asleep"
     STARTING = "starting"
     READY = "ready"
     FAILED = "failed"
@@ -26,7 +27,17 @@ class EngineSample(Frozen):
     running: int = Field(ge=0, description="requests in the batch")
     waiting: int = Field(ge=0, description="requests queued in the engine")
     kv_usage: float = Field(ge=0, le=1, description="share of the KV cache in use")
+    node: str = Field("", description="Ray's id of the node that it runs on")
     at: float = Field(description="seconds since the epoch, by the site's clock")
+
+
+class Bounds(Frozen):
+    """What the planner lets a placement have. It narrows the bounds of `fleet.yaml`; None leaves them as they are."""
+
+    model: str
+    min_replicas: int | None = Field(None, ge=0)
+    max_replicas: int | None = Field(None, ge=0)
+    reason: str = ""
 
 
 class PlacementState(Frozen):
@@ -37,10 +48,15 @@ class PlacementState(Frozen):
     readiness: Readiness
     replicas: int = Field(ge=0, description="replicas that answer")
     target_replicas: int = Field(ge=0)
+    leaving: int = Field(0, ge=0, description="of `replicas`, those on nodes that the provider takes back")
+    held: float | None = Field(None, description="requests that ingresses hold for it; None: no ingress tells")
+    reason: str = Field("", description="of the autoscaler's latest decision")
+    bounds: Bounds | None = Field(None, description="the planner's, as long as they count")
     capacity: int = Field(ge=0, description="requests that one replica runs at once")
     running: int | None = None
     waiting: int | None = None
     kv_usage: float | None = Field(None, description="mean over replicas, 0 to 1")
+    since: float | None = Field(None, description="when it came to this readiness, seconds since the epoch")
     message: str = Field("", description="why it is not ready, for people")
 
 
@@ -65,6 +81,15 @@ class ReleaseState(Frozen):
     message: str = Field("", description="what it waits for, or what went wrong")
 
 
+class NodeNotice(Frozen):
+    """The provider takes a node back."""
+
+    node: str = Field(description="Ray's id of it")
+    pool: str
+    ends_at: float = Field(description="seconds since the epoch, by the node's clock")
+    message: str = Field("", description="what the provider said, for people")
+
+
 class SiteState(Frozen):
     """What a site says of itself at one moment."""
 
@@ -75,6 +100,7 @@ class SiteState(Frozen):
     )
     placements: tuple[PlacementState, ...] = ()
     releases: tuple[ReleaseState, ...] = ()
+    notices: tuple[NodeNotice, ...] = ()
 
     def placement(self, model: str) -> PlacementState | None:
         return next((placement for placement in self.placements if placement.model == model), None)
@@ -84,6 +110,21 @@ class DrainOrder(Frozen):
     """What a site's `/fleet/drain` takes."""
 
     deadline_s: float | None = Field(ge=0, description="seconds that running streams may stay; None ends the draining")
+
+
+class Held(Frozen):
+    """What an ingress replica tells a site with each look at its state: requests that it holds for it, by model."""
+
+    ingress: str = Field(min_length=1, max_length=64, description="which replica")
+    held: Mapping[str, int] = Field(default_factory=dict, max_length=1000)
+
+
+class BoundsOrder(Frozen):
+    """What a site's `/fleet/bounds` takes from the planner. Of two planners the one that started later counts."""
+
+    started_at: float = Field(description="of the planner, seconds since the epoch")
+    lifetime_s: float = Field(gt=0, le=600, description="then the site scales by itself again")
+    bounds: tuple[Bounds, ...] = Field(max_length=1000)
 
 
 class Observation(Frozen):

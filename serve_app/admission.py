@@ -9,11 +9,12 @@ from typing import Any
 from clusters.spec import FleetSpec, KeySpec, ModelSpec
 from serve_app.auth import Keyring
 from serve_app.errors import BadRequest, ModelNotFound, NotPermitted
-from serve_app.openai import ABSENT, ROUTES, Body, Route, is_continuable, limit_of, prompt_of, read_body
+from serve_app.openai import ABSENT, ROUTES, TENSORS, Body, Route, is_continuable, limit_of, prompt_of, read_body
 from serve_app.relay.call import Call
 from serve_app.relay.headers import Passing
 from serve_app.routing.facts import Facts
 from serve_app.routing.prefixes import hash_blocks
+from serve_app.tensors.protocol import model_path
 
 ONLY_SITE = b"x-rayfleet-site-only"
 POLICY = b"x-rayfleet-policy"
@@ -67,9 +68,15 @@ class Admission:
         caller: Caller | None = memo.get("caller")
         if caller is None:
             caller = memo["caller"] = self._caller(headers)
-        route = ROUTES[path]
-        fields = read_body(route, caller.content_type, body)
+        of_tensors = model_path(path)
+        if of_tensors is None:
+            route = ROUTES[path]
+            fields = read_body(route, caller.content_type, body)
+        else:
+            route, fields = TENSORS, Body(model=of_tensors.model)
         model = self._model(fields.model, caller.key)
+        if of_tensors is not None and of_tensors.version not in (None, model.release):
+            raise ModelNotFound(f"{model.name} {of_tensors.version}", [f"{model.name} {model.release}"])
         if route.task is not None and route.task not in model.tasks:
             raise BadRequest(f"The model {model.name!r} does not support {route.task}.", param="model")
         continuable = self._spec.routing.continuation.enabled and is_continuable(path, fields, body)

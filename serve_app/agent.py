@@ -6,19 +6,36 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
 
-from clusters.state import DrainOrder, EngineSample, PlacementState, Readiness, ReleaseState, SiteState
+from autoscaling import ray_notes
+from autoscaling.ray_notes import Word
+from clusters.state import (
+    BoundsOrder,
+    DrainOrder,
+    EngineSample,
+    Held,
+    NodeNotice,
+    PlacementState,
+    Readiness,
+    ReleaseState,
+    SiteState,
+)
 from serve_app.gate import TokenGate, site_token
 from serve_app.site_args import ENGINE_DEPLOYMENT, AgentAppArgs, AgentPlacement
+from serve_app.told import Told
 
 logger = logging.getLogger("ray.serve")
 
 SAMPLE_LIFETIME_S = 5.0
 STATUS_INTERVAL_S = 1.0
+NOTES_INTERVAL_S = 1.0
+WORD_LIFETIME_S = 10.0
+NOTICE_LIFETIME_S = 600.0
+"""After a node's end."""
 FAILED = {ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY, ApplicationStatus.NOT_STARTED}
 
 
@@ -30,19 +47,27 @@ class SiteAgent:
         self._samples: dict[str, dict[str, EngineSample]] = {}
         self._releases: tuple[ReleaseState, ...] = ()
         self._applications: Mapping[str, ApplicationStatusOverview] = {}
-        self._refresher: asyncio.Task[None] | None = None
+        self._told = Told()
+        self._words: Mapping[str, Word] = {}
+        self._notices: dict[str, NodeNotice] = {}
+        self._since: dict[str, tuple[Readiness, float]] = {}
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
         self._drained_at: float | None = None
 
     async def __serve_build_asgi_app__(self) -> TokenGate:
-        self._refresher = asyncio.create_task(self._refresh())
+        self._tasks = [asyncio.create_task(self._refresh()), asyncio.create_task(self._pass_on())]
         app = FastAPI(openapi_url=None)
         app.get("/state")(self.state)
+        app.post("/state")(self.hear)
         app.post("/drain")(self.drain)
+        app.post("/bounds")(self.bind)
         return TokenGate(app, site_token(self._args.token_variable, os.environ))
 
     def check_health(self) -> None:
-        if self._refresher and self._refresher.done():
-            raise RuntimeError("the site's state is no longer refreshed") from self._refresher.exception()
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError("the site's state is no longer refreshed") from task.exception()
 
     async def report(self, model: str, sample: dict[str, object]) -> None:
         """An engine replica's latest sample."""
@@ -53,6 +78,23 @@ class SiteAgent:
         """What the site's replicator knows of every release that it keeps here."""
         self._releases = tuple(ReleaseState.model_validate(release) for release in releases)
 
+    async def notice(self, notice: dict[str, object]) -> None:
+        """A node's watcher heard that the provider takes the node back."""
+        parsed = NodeNotice.model_validate(notice)
+        self._notices[parsed.node] = parsed
+
+    async def hear(self, held: Held) -> SiteState:
+        """An ingress says what it holds for this site, and asks for its state."""
+        if self._told.hear(held, time.time()):
+            self._wake.set()
+        return await self.state()
+
+    async def bind(self, order: BoundsOrder) -> SiteState:
+        """The planner's order."""
+        if not self._told.bind(order, time.time()):
+            raise HTTPException(409, "a planner that started later has given orders")
+        return await self.state()
+
     async def drain(self, order: DrainOrder) -> SiteState:
         """An order of the ingress: the site says so of itself, and so every ingress replica learns of it."""
         self._drained_at = None if order.deadline_s is None else time.time() + order.deadline_s
@@ -61,19 +103,35 @@ class SiteAgent:
     async def state(self) -> SiteState:
         now = time.time()
         self._samples = {model: _fresh(samples, now) for model, samples in self._samples.items()}
+        self._notices = {n: notice for n, notice in self._notices.items() if now < notice.ends_at + NOTICE_LIFETIME_S}
         return SiteState(
             site=self._args.site,
             at=now,
             drain_s=None if self._drained_at is None else max(0.0, self._drained_at - now),
-            placements=tuple(
-                placement_state(
-                    placement,
-                    self._applications.get(placement.model),
-                    tuple(self._samples.get(placement.model, {}).values()),
-                )
-                for placement in self._args.placements
-            ),
+            placements=tuple(self._placement(placement, now) for placement in self._args.placements),
             releases=self._releases,
+            notices=tuple(self._notices.values()),
+        )
+
+    def _placement(self, placement: AgentPlacement, now: float) -> PlacementState:
+        model = placement.model
+        samples = tuple(self._samples.get(model, {}).values())
+        word = self._words.get(model)
+        state = placement_state(
+            placement,
+            self._applications.get(model),
+            samples,
+            word if word is not None and now - word.at <= WORD_LIFETIME_S else None,
+        )
+        if self._since.get(model, (None,))[0] is not state.readiness:
+            self._since[model] = (state.readiness, now)
+        return state.model_copy(
+            update={
+                "since": self._since[model][1],
+                "leaving": sum(sample.node in self._notices for sample in samples),
+                "held": self._told.held(model, now),
+                "bounds": self._told.bounds(model, now),
+            }
         )
 
     async def _refresh(self) -> None:
@@ -85,27 +143,56 @@ class SiteAgent:
                 logger.warning("Serve's controller does not tell the state of applications: %s", error)
             await asyncio.sleep(STATUS_INTERVAL_S)
 
+    async def _pass_on(self) -> None:
+        """For ever: orders to the autoscaler of each placement, and its words back. A sleeper is woken at once."""
+        while True:
+            now = time.time()
+            orders = {placement.model: self._told.order(placement.model, now) for placement in self._args.placements}
+            self._words = await asyncio.to_thread(_exchange_notes, orders)
+            try:
+                await asyncio.wait_for(self._wake.wait(), NOTES_INTERVAL_S)
+            except TimeoutError:
+                pass
+            self._wake.clear()
+
+
+def _exchange_notes(orders: Mapping[str, ray_notes.Order | None]) -> dict[str, Word]:
+    words = {}
+    for model, order in orders.items():
+        if order is not None:
+            ray_notes.write(model, order)
+        word = ray_notes.read(model, Word)
+        if word is not None:
+            words[model] = word
+    return words
+
 
 def _fresh(samples: Mapping[str, EngineSample], now: float) -> dict[str, EngineSample]:
     return {replica: sample for replica, sample in samples.items() if now - sample.at <= SAMPLE_LIFETIME_S}
 
 
 def placement_state(
-    placement: AgentPlacement, application: ApplicationStatusOverview | None, samples: Sequence[EngineSample]
+    placement: AgentPlacement,
+    application: ApplicationStatusOverview | None,
+    samples: Sequence[EngineSample],
+    word: Word | None = None,
 ) -> PlacementState:
-    """Join what Serve's controller says of an application with what its engines say of themselves."""
+    """Join what Serve's controller says of an application with what its engines, and its autoscaler, say."""
     replica_states = _engine_deployment(application)
     answering = replica_states.get("RUNNING", 0)
+    coming = sum(replica_states.get(state, 0) for state in ("STARTING", "UPDATING"))
+    target = answering + coming if word is None else word.target
     return PlacementState(
         model=placement.model,
         release=placement.release,
-        readiness=_readiness(application, answering),
+        readiness=_readiness(application, answering, asleep=word is not None and target + coming == 0),
         replicas=answering,
-        target_replicas=sum(replica_states.get(state, 0) for state in ("RUNNING", "STARTING", "UPDATING")),
+        target_replicas=target,
         capacity=placement.capacity,
         running=sum(sample.running for sample in samples) if samples else None,
         waiting=sum(sample.waiting for sample in samples) if samples else None,
         kv_usage=sum(sample.kv_usage for sample in samples) / len(samples) if samples else None,
+        reason="" if word is None else word.reason,
         message=application.message if application else "not deployed",
     )
 
@@ -117,9 +204,9 @@ def _engine_deployment(application: ApplicationStatusOverview | None) -> Mapping
     )
 
 
-def _readiness(application: ApplicationStatusOverview | None, answering: int) -> Readiness:
+def _readiness(application: ApplicationStatusOverview | None, answering: int, asleep: bool) -> Readiness:
     if answering:
         return Readiness.READY
     if application and application.status in FAILED:
         return Readiness.FAILED
-    return Readiness.STARTING
+    return Readiness.ASLEEP if asleep and application else Readiness.STARTING

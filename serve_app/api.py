@@ -28,6 +28,8 @@ from serve_app.relay.relay import Relay
 from serve_app.report import SiteReport
 from serve_app.routing.explanation import Explanation
 from serve_app.states import DrainFailed, HttpStates
+from serve_app.tensors.ingress_routes import INFER, METADATA, tensor_routes
+from serve_app.tensors.protocol import is_infer
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 DEFAULT_ROUTE = "/v1/chat/completions"
@@ -50,8 +52,11 @@ def build_app(parts: Parts, prometheus: Prometheus, lifespan: Lifespan) -> FastA
     """Every route but `/healthz` wants a key. No page describes the API to strangers."""
     app = FastAPI(title="rayfleet", openapi_url=None, redirect_slashes=False, lifespan=lifespan)
     errors.install(app)
-    for path in ROUTES:
-        app.router.routes.append(Route(path, AsgiInference(path, parts.inference), methods=["POST"]))
+    inference = AsgiInference(parts.inference)
+    for path in (*ROUTES, *INFER):
+        app.router.routes.append(Route(path, inference, methods=["POST"]))
+    for path in METADATA:
+        app.router.routes.append(Route(path, inference, methods=["GET"]))
 
     def authenticate(request: Request) -> KeySpec:
         given = {name: value for name, value in request.headers.raw if name in (b"authorization", b"x-api-key")}
@@ -59,6 +64,7 @@ def build_app(parts: Parts, prometheus: Prometheus, lifespan: Lifespan) -> FastA
 
     app.include_router(_fleet(parts, authenticate))
     app.include_router(_choices(parts, authenticate))
+    app.include_router(tensor_routes(parts.admission, parts.relay, parts.reports, authenticate))
     app.include_router(_metrics(parts, prometheus, authenticate))
     app.include_router(_open(parts))
     return app
@@ -101,7 +107,7 @@ def _choices(parts: Parts, authenticate: Callable[[Request], KeySpec]) -> APIRou
     @router.post("/fleet/route")
     async def explain(request: Request, route: str = DEFAULT_ROUTE) -> Explanation:
         """Where the request in the body would go, and why. Nothing is sent."""
-        if route not in ROUTES:
+        if route not in ROUTES and not is_infer(route):
             raise BadRequest(f"There is no inference route {route!r}.", param="route")
         body = await _body(request, parts)
         call = parts.admission.admit(route, request.headers.raw, body, {})

@@ -1,19 +1,10 @@
 """The engine's latest word on itself. vLLM loads `StatLogger` through its `vllm.stat_logger_plugins` entry point."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-
-@dataclass(frozen=True)
-class EngineStats:
-    """Requests in the batch, requests queued before it, and the share of the KV cache in use (0 to 1)."""
-
-    running: int = 0
-    waiting: int = 0
-    kv_usage: float = 0.0
-
+from serve_app.engine_report import EngineStats
 
 _latest = EngineStats()
 

@@ -3,22 +3,21 @@
 import asyncio
 import logging
 import os
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import ray
-from ray import serve
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clusters.fields import Spec
-from clusters.render import REPLICATOR_APP
 from clusters.spec import Loading
 from clusters.storage import StoreSpec, WeightsSpec
 from serve_app.gate import site_token
-from weights.errors import Corrupt, ReleaseMissing, WeightsError
+from serve_app.mending import mended
+from serve_app.start_up import journal
+from weights.errors import WeightsError
 from weights.node.cache import fetch
 from weights.node.compile_cache import CompileCache
 from weights.node.slot import Slot
@@ -28,8 +27,6 @@ from weights.store import open_store
 logger = logging.getLogger("ray.serve")
 
 STREAMED_FORMAT = "runai_streamer"
-MENDING_TIMEOUT_S = 900.0
-MENDING_INTERVAL_S = 10.0
 
 
 class EngineWeights(Spec):
@@ -138,28 +135,18 @@ class WeightsCallback(CallbackBase):  # type: ignore[misc]
             _Keeper.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
             for node in nodes - {here}
         ]
-        path = await self._prepared(weights)
+        path = await mended(lambda: self._prepared(weights), weights.model, weights.release)
+        journal.ended("weights")
         os.environ.update(weights.environment())
         self.ctx.runtime_env["env_vars"].update(weights.environment())
         self.llm_config.get_engine_config().hf_model_id = path
         self.ctx.run_init_node = False
 
     async def _prepared(self, weights: EngineWeights) -> str:
-        """Corrupt bytes in the store are told, and waited for to be replaced."""
-        deadline = time.monotonic() + MENDING_TIMEOUT_S
-        while True:
-            elsewhere = [keeper.prepare.remote(self.kwargs) for keeper in self._keepers]
-            try:
-                path = await asyncio.to_thread(weights.prepare)
-                await asyncio.gather(*elsewhere)
-                return path
-            except (Corrupt, ReleaseMissing) as error:
-                if time.monotonic() > deadline:
-                    raise
-                logger.warning("%s %s can't be loaded yet: %s", weights.model, weights.release, error)
-                if isinstance(error, Corrupt):
-                    await asyncio.to_thread(_suspect, weights.model, weights.release)
-            await asyncio.sleep(MENDING_INTERVAL_S)
+        elsewhere = [keeper.prepare.remote(self.kwargs) for keeper in self._keepers]
+        path = await asyncio.to_thread(weights.prepare)
+        await asyncio.gather(*elsewhere)
+        return path
 
 
 class NodeKeeper:
@@ -170,11 +157,3 @@ class NodeKeeper:
 
 
 _Keeper = ray.remote(num_cpus=0)(NodeKeeper)
-
-
-def _suspect(model: str, release: str) -> None:
-    """Has the site's replicator look at the release: this node read wrong bytes of it, again and again."""
-    try:
-        serve.get_app_handle(REPLICATOR_APP).suspect.remote(model, release)
-    except (ray.exceptions.RayError, serve.exceptions.RayServeException) as error:
-        logger.warning("the replicator could not be told that %s %s is corrupt: %s", model, release, error)

@@ -1,17 +1,20 @@
 """The error tree, drawn once, and its one mapping to HTTP: OpenAI's error JSON."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 CLOSE = {"connection": "close"}
 """For answers to a body that was not read to its end: the connection cannot be used again."""
+
+OF_TENSORS = ("/v2/models/", "/v2/health/")
+"""Where the Open Inference Protocol's paths begin. `/v2/rerank` is none of them."""
 
 
 class ApiError(Exception):
@@ -187,10 +190,23 @@ class UpstreamTimeout(FleetError):
     code = "upstream_timeout"
 
 
+ErrorBody = Callable[[ApiError], bytes]
+
+
 def error_body(error: ApiError) -> bytes:
     """OpenAI's shape."""
     body = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
     return json.dumps({"error": body}).encode()
+
+
+def tensor_error_body(error: ApiError) -> bytes:
+    """The Open Inference Protocol's shape."""
+    return json.dumps({"error": error.message}).encode()
+
+
+def body_for(path: str) -> ErrorBody:
+    """As the API that the path belongs to has it."""
+    return tensor_error_body if path == "/v2" or path.startswith(OF_TENSORS) else error_body
 
 
 def error_event(route: str, error: ApiError) -> bytes:
@@ -205,15 +221,16 @@ def error_event(route: str, error: ApiError) -> bytes:
     return b"data: %b\n\n" % error_body(error)
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of `app` in OpenAI's shape."""
+def install(app: Starlette, body: ErrorBody | None = None) -> None:
+    """Answer every error of `app` by `body`, or else as the API has it that the path belongs to."""
+
+    async def respond(request: Request, error: Exception) -> Response:
+        told = _translate(request, error)
+        content = (body or body_for(request.url.path))(told)
+        return Response(content, told.status, told.headers, media_type="application/json")
+
     for kind in (ApiError, HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, _respond)
-
-
-async def _respond(request: Request, error: Exception) -> Response:
-    told = _translate(request, error)
-    return Response(error_body(told), told.status, told.headers, media_type="application/json")
+        app.add_exception_handler(kind, respond)
 
 
 def _translate(request: Request, error: Exception) -> ApiError:

@@ -10,10 +10,12 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from uuid import uuid4
 
 from fastapi import FastAPI
 
 from clusters.spec import FleetSpec
+from clusters.state import Held
 from clusters.watch import FleetWatch, MonotonicClock
 from serve_app.admission import Admission
 from serve_app.api import Parts, build_app
@@ -35,6 +37,7 @@ from serve_app.routing.books import Books
 from serve_app.routing.choice import Router
 from serve_app.states import HttpStates
 from serve_app.telemetry import Telemetry
+from serve_app.tensors.protocol import is_infer
 
 FLUSH_S = 1.0
 
@@ -53,12 +56,13 @@ class Gateway:
         router = Router(spec, books, rng)
         log = _request_log(spec)
         self._spec = spec
+        self._name = uuid4().hex
         self._host = host
         self._log = log
         self._books = books
         self._telemetry = Telemetry(*backends)
         self._pool = Pool(reachable, spec.routing.connect_timeout_s)
-        self._states = HttpStates(endpoints, secrets)
+        self._states = HttpStates(endpoints, secrets, self._held)
         self._watch = FleetWatch(
             tuple(endpoints),
             self._states,
@@ -77,7 +81,7 @@ class Gateway:
         self._door = Door(
             self.app,
             inference.hot,
-            lambda method, path: method == "POST" and path in ROUTES,
+            lambda method, path: method == "POST" and (path in ROUTES or is_infer(path)),
             Limits(max_body_bytes=spec.ingress.max_body_bytes),
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -127,6 +131,9 @@ class Gateway:
             handing_over.cancel()
             self._door.close()
             listener.close()
+
+    def _held(self, site: str) -> Held:
+        return Held(ingress=self._name, held=self.relay.awaited_at(site))
 
     async def _tick(self) -> None:
         self.relay.tick()

@@ -48,16 +48,15 @@ class Inference:
         try:
             call = self._admission.admit(path, headers, body, memo)
         except ApiError as error:
-            self._relay.tell(sink, error, [])
+            self._relay.tell(sink, path, error, [])
             return Answered()
         return self._relay.begin(call, sink)
 
 
 class AsgiInference:
-    """One route as a raw ASGI application, for Ray Serve's door."""
+    """The same as a raw ASGI application, for Ray Serve's door."""
 
-    def __init__(self, path: str, inference: Inference):
-        self._path = path
+    def __init__(self, inference: Inference):
         self._inference = inference
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +65,7 @@ class AsgiInference:
         except ClientLeft:
             return
         sink = AsgiSink(send)
-        sink.exchange = self._inference.answer(self._path, scope["headers"], body, {}, sink)
+        sink.exchange = self._inference.answer(scope["path"], scope["headers"], body, {}, sink)
         leaving = asyncio.create_task(_left(receive, sink))
         try:
             await sink.pump()

@@ -1,6 +1,7 @@
 """The few fields of a request body that we read. All others pass untouched.
 
-Bodies are JSON objects; audio comes as a form. Fields that only the engine reads are left undecoded.
+Bodies are JSON objects; audio comes as a form. Fields that only the engine reads are left undecoded. Of tensors nothing
+is read at all: their paths name the model.
 """
 
 import json
@@ -46,6 +47,7 @@ ROUTES: Mapping[str, Route] = {
     "/v1/audio/transcriptions": Route(Task.TRANSCRIPTION, {}, form=True),
     "/v1/audio/translations": Route(Task.TRANSCRIPTION, {}, form=True),
 }
+TENSORS = Route(Task.INFER, {})
 
 TYPE_NAMES = {b"[": "an array", TEXT_OR_LIST: "a string or an array"}
 ABSENT = msgspec.Raw(b"")
@@ -158,7 +160,7 @@ def model_card(spec: FleetSpec, model: ModelSpec) -> dict[str, Any]:
         "object": "model",
         "created": 0,
         "owned_by": spec.name,
-        "max_model_len": model.max_model_len,
+        **({"max_model_len": model.max_model_len} if model.max_model_len else {}),
     }
 
 

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from clusters.spec import FleetSpec
-from clusters.state import FleetState, PlacementState, ReleaseState
+from clusters.state import FleetState, NodeNotice, PlacementState, ReleaseState
 from serve_app.routing.books import Books
 from serve_app.routing.filters import why_unhealthy
 
@@ -28,6 +28,8 @@ class SiteReport(BaseModel):
     """Of their capacity, that models may be given there: less than 1 while they come back."""
     placements: tuple[PlacementState, ...]
     releases: tuple[ReleaseState, ...]
+    notices: tuple[NodeNotice, ...]
+    """Nodes that the provider takes back."""
 
 
 def site_reports(
@@ -54,6 +56,7 @@ def site_reports(
                 shares={model: verdict.share for model, verdict in verdicts.items()},
                 placements=state.placements if state is not None else (),
                 releases=state.releases if state is not None else (),
+                notices=state.notices if state is not None else (),
             )
         )
     return tuple(reports)

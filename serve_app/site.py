@@ -6,9 +6,11 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
+from clusters.spec import Task
 from serve_app.agent import SiteAgent
+from serve_app.nodes import SiteNodes
 from serve_app.replicator import Replicator
-from serve_app.site_args import AgentAppArgs, ModelAppArgs, ReplicatorAppArgs
+from serve_app.site_args import AgentAppArgs, ModelAppArgs, NodesAppArgs, ReplicatorAppArgs
 from weights.errors import AccessDenied, NotFound, WeightsError
 from weights.releases.registry import require_release
 from weights.store import Store, open_store
@@ -20,13 +22,17 @@ RELEASE_INTERVAL_S = 5.0
 def model(args: dict[str, Any]) -> Application:
     """One model's application. Waits for the site's store to have the release, which its replicator brings there: until
     then no replica starts, and an older release goes on serving."""
-    # vLLM takes seconds and 400 MB to import: only where a model is built, not beside the agent.
+    parsed = ModelAppArgs.model_validate(args)
+    _await_release(open_store(parsed.store), parsed.model.name, parsed.model.release, parsed.placement.site)
+    # vLLM takes seconds and 400 MB to import, torch not much less: only where a model is built, not beside the agent.
+    if Task.INFER in parsed.model.tasks:
+        from serve_app.tensors.server import tensor_app
+
+        return tensor_app(parsed)
     from ray.serve.llm import build_openai_app
 
     from serve_app.engine import llm_config
 
-    parsed = ModelAppArgs.model_validate(args)
-    _await_release(open_store(parsed.store), parsed.model.name, parsed.model.release, parsed.placement.site)
     return build_openai_app({"llm_configs": [llm_config(parsed)]})
 
 
@@ -48,6 +54,12 @@ def replicator(args: dict[str, Any]) -> Application:
     """The application that keeps the site's store, and its nodes' disks, as placements need them."""
     deployment = serve.deployment(Replicator, name="Replicator", ray_actor_options={"num_cpus": 0})
     return deployment.bind(ReplicatorAppArgs.model_validate(args))
+
+
+def nodes(args: dict[str, Any]) -> Application:
+    """The application that asks for spot nodes and for what stands beside them, and hears of their end."""
+    deployment = serve.deployment(SiteNodes, name="SiteNodes", ray_actor_options={"num_cpus": 0})
+    return deployment.bind(NodesAppArgs.model_validate(args))
 
 
 def agent(args: dict[str, Any]) -> Application:

@@ -1,6 +1,7 @@
 """The `args` of a site's Serve applications, as `clusters/render.py` writes them into `config.yaml`."""
 
 from clusters.fields import Spec
+from clusters.notices.notice import NoticeSource
 from clusters.render import Device
 from clusters.spec import ModelSpec, PlacementSpec, PoolSpec
 from clusters.storage import StoreSpec, WeightsSpec
@@ -38,6 +39,16 @@ class AgentAppArgs(Spec):
     site: str
     token_variable: str
     placements: tuple[AgentPlacement, ...]
+
+
+class NodesAppArgs(Spec):
+    """Of the application that looks after the site's nodes."""
+
+    pools: tuple[PoolSpec, ...]
+    notices: dict[str, NoticeSource]
+    """By pool: whom its nodes ask whether they are taken back."""
+    mixed: tuple[PlacementSpec, ...]
+    """The placements with several pools."""
 
 
 class ReplicatorAppArgs(Spec):

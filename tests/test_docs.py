@@ -12,13 +12,13 @@ import typer
 import yaml
 from pydantic import BaseModel
 
-from clusters import spec
+from clusters import routing, spec
 from clusters.launch.stores import bucket_policy
-from clusters.scaling import AutoscalingSpec, ScalingPolicy
+from clusters.scaling import AutoscalingSpec, PlannerSpec, ScalingPolicy
 from clusters.storage import StoreSpec, Verify, WeightsSpec
 from serve_app import errors
 from serve_app.cli import commands
-from serve_app.metering.metrics import METRICS, WEIGHTS, Metric
+from serve_app.metering.metrics import METRICS, PLANNER, WEIGHTS, Metric
 from serve_app.metering.record import Outcome, Record
 from serve_app.openai import ROUTES
 
@@ -29,16 +29,17 @@ CODE = " ".join(re.findall(r"```.*?```|`[^`\n]+`", TEXT, re.DOTALL))
 ROWS = [[cell.strip() for cell in row.split("|")[1:-1]] for row in TEXT.splitlines() if row.startswith("| ")]
 
 SETTINGS: dict[type[BaseModel], str] = {
-    spec.RoutingSpec: "routing.",
-    spec.HealthSpec: "health.",
-    spec.HedgeSpec: "hedge.",
-    spec.HoldSpec: "hold.",
-    spec.ContinuationSpec: "continuation.",
-    spec.PolicySpec: "",
+    routing.RoutingSpec: "routing.",
+    routing.HealthSpec: "health.",
+    routing.HedgeSpec: "hedge.",
+    routing.HoldSpec: "hold.",
+    routing.ContinuationSpec: "continuation.",
+    routing.PolicySpec: "",
     spec.KeySpec: "",
     spec.HostedSpec: "",
     spec.HostedModelSpec: "",
     spec.IngressSpec: "",
+    PlannerSpec: "planner.",
     WeightsSpec: "weights.",
     StoreSpec: "store.",
     AutoscalingSpec: "autoscaling.",
@@ -73,14 +74,14 @@ def test_every_setting_is_told_with_its_default(name: str, default: str) -> None
     assert default in told, f"the docs say {told or 'nothing'} of {name}, and its default is {default}"
 
 
-@pytest.mark.parametrize("metric", [*METRICS, *WEIGHTS], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", [*METRICS, *PLANNER, *WEIGHTS], ids=lambda metric: metric.name)
 def test_every_metric_is_told_with_its_type_and_labels(metric: Metric) -> None:
     labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
     assert [f"`{metric.name}`", metric.kind.value, labels] in [row[:3] for row in ROWS]
 
 
-@pytest.mark.parametrize("preset", spec.Preset)
-def test_every_preset_is_told(preset: spec.Preset) -> None:
+@pytest.mark.parametrize("preset", routing.Preset)
+def test_every_preset_is_told(preset: routing.Preset) -> None:
     assert any(row[0] == f"`{preset}`" for row in ROWS)
 
 
@@ -109,7 +110,7 @@ def test_every_error_is_told_with_its_status(error: type[errors.ApiError]) -> No
 
 def test_every_example_of_routing_is_valid() -> None:
     examples = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)]
-    assert [spec.RoutingSpec.model_validate(example["routing"]) for example in examples if "routing" in example]
+    assert [routing.RoutingSpec.model_validate(example["routing"]) for example in examples if "routing" in example]
 
 
 def test_every_header_of_ours_is_told_and_no_other() -> None:

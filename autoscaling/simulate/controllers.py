@@ -13,19 +13,16 @@ EPOCH_S = 1_000_000_000.0
 
 
 class Rayfleet:
-    """Each placement for itself, by `autoscaling.policy`. Requests that the ingress holds count for every placement of
-    the model, in equal parts; those in replicas that are about to be taken away need a new place as well."""
+    """Each placement for itself, by `autoscaling.policy`. Requests in replicas that are about to be taken away
+    need a new place, as those do that the ingress holds for it."""
 
     def __init__(self, limits: Mapping[Place, AutoscalingSpec]):
         self._limits = limits
         self._states = {place: State() for place in limits}
 
     def targets(self, readings: Sequence[PlacementReading], now: float) -> dict[Place, Target]:
-        models = [reading.place[1] for reading in readings]
         return {
-            reading.place: self._target(
-                reading, reading.displaced + reading.held / models.count(reading.place[1]), EPOCH_S + now
-            )
+            reading.place: self._target(reading, reading.displaced + reading.held, EPOCH_S + now)
             for reading in readings
         }
 

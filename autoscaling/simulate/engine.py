@@ -4,13 +4,14 @@ taken in one leap, whose length follows from the model: events are few, and the 
 import heapq
 import math
 from collections import deque
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from autoscaling.simulate.engine_model import EngineModel
+from autoscaling.simulate.engine_model import EngineModel, pairs
 from autoscaling.simulate.kv_cache import KvCache
-from clusters.spec import BatchingSpec
+from clusters.batching import BatchingSpec
 
 ROUNDING = 1e-9
 """Of a step's time, which floats may get wrong."""
@@ -48,6 +49,7 @@ class _Leap:
     batch: int
     context: int
     prefill: int
+    prefill_s: float
     ends: float
 
 
@@ -131,7 +133,7 @@ class Engine:
     def _begin(self, now: float) -> None:
         """The next leap, if there is anything to do."""
         self._make_room()
-        self._admit()
+        admitted = self._admit()
         batch = len(self._decoding)
         prefill = min(max(self._max_tokens - batch, 1), sum(sequence.unread for sequence in self._reading))
         if prefill:
@@ -141,7 +143,9 @@ class Engine:
         else:
             self._leap, self.next_at = None, math.inf
             return
-        leap = _Leap(now, steps, batch, self._context, prefill, now)
+        attention = sum(pairs(sequence.tokens - sequence.unread, read) for sequence, read in self._reads(prefill))
+        prefill_s = self._model.prefill_s(admitted, prefill, attention)
+        leap = _Leap(now, steps, batch, self._context, prefill, prefill_s, now)
         leap.ends = self.next_at = now + self._leap_s(leap, steps)
         self._leap = leap
 
@@ -160,29 +164,37 @@ class Engine:
             self._waiting.appendleft(sequence)
             self.preempted += 1
 
-    def _admit(self) -> None:
-        """In order, while a step has tokens left, the batch a place, and the cache room."""
+    def _admit(self) -> int:
+        """In order, while a step has tokens left, the batch a place, and the cache room. Returns how many."""
+        before = self._admitted
         budget = self._max_tokens - len(self._decoding) - sum(sequence.unread for sequence in self._reading)
         while self._waiting and budget > 0 and self.running < self._max_seqs:
             sequence = self._waiting[0]
             # One token for each that decodes stays free, else somebody is thrown out at once.
             cached = self.cache.admit(sequence.blocks, sequence.tokens, spare=len(self._decoding))
             if cached is None:
-                return
+                break
             self._waiting.popleft()
             sequence.cached, sequence.unread = cached, sequence.tokens - cached
             sequence.number = self._admitted = self._admitted + 1
             self._reading.append(sequence)
             budget -= sequence.unread
+        return self._admitted - before
+
+    def _reads(self, tokens: int) -> Iterator[tuple[Sequence, int]]:
+        """Whose prompts a step reads that has so many tokens for them, and how much of each."""
+        for sequence in self._reading:
+            if not tokens:
+                return
+            read = min(tokens, sequence.unread)
+            tokens -= read
+            yield sequence, read
 
     def _read(self, tokens: int, finished: list[Sequence]) -> list[Sequence]:
         """Those that have their first token now."""
         begun = []
-        while tokens and self._reading:
-            sequence = self._reading[0]
-            read = min(tokens, sequence.unread)
+        for sequence, read in list(self._reads(tokens)):
             sequence.unread -= read
-            tokens -= read
             if sequence.unread:
                 break
             self._reading.popleft()
@@ -216,11 +228,7 @@ class Engine:
     def _leap_s(self, leap: _Leap, steps: int) -> float:
         model = self._model
         grown = leap.batch * steps * (steps - 1) / 2
-        return (
-            steps * model.decode_s(leap.batch, leap.context)
-            + model.kv_token_s * grown
-            + leap.prefill * model.prefill_token_s
-        )
+        return steps * model.decode_s(leap.batch, leap.context) + model.kv_token_s * grown + leap.prefill_s
 
     def _steps_until(self, leap: _Leap, now: float) -> int:
         """Steps of the leap that have begun by then."""

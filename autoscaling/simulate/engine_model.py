@@ -10,27 +10,37 @@ from clusters.fields import Spec
 
 
 class EngineModel(Spec):
-    """A step that decodes for `b` sequences, whose contexts have `k` tokens in all, and reads `p` prompt tokens takes
-    `step_s + b * sequence_s + k * kv_token_s + p * prefill_token_s`."""
+    """A step that decodes for `b` sequences, whose contexts have `k` tokens in all, takes in `n` requests and reads `p`
+    prompt tokens, which attend to `a` tokens before them in all, takes `step_s + b * sequence_s + k * kv_token_s +
+    n * admission_s + p * prefill_token_s + a * attention_s`."""
 
     version: Literal[1] = 1
     source: str = Field(description="where the figures come from: a measurement, or what was assumed")
     step_s: float = Field(gt=0, description="seconds of any step: reading the weights, launching kernels")
     sequence_s: float = Field(0, ge=0, description="seconds per sequence that decodes")
     kv_token_s: float = Field(0, ge=0, description="seconds per token of their contexts")
+    admission_s: float = Field(0, ge=0, description="seconds per request that a step takes in: its input, its place")
     prefill_token_s: float = Field(ge=0, description="seconds per prompt token")
-    request_s: float = Field(
-        0, ge=0, description="seconds of a request beside the engine's steps: HTTP, tokenizing, scheduling"
-    )
+    attention_s: float = Field(0, ge=0, description="seconds per pair of a prompt token and one before it")
+    request_s: float = Field(0, ge=0, description="seconds of a request beside all steps: HTTP, tokenizing")
     kv_tokens: int = Field(ge=1, description="tokens that the KV cache holds")
 
     def decode_s(self, sequences: int, tokens: int) -> float:
         """Of one step without prefill."""
         return self.step_s + sequences * self.sequence_s + tokens * self.kv_token_s
 
+    def prefill_s(self, requests: int, tokens: int, pairs: float) -> float:
+        """That a step takes longer for requests that it takes in, and for prompt tokens that it reads."""
+        return requests * self.admission_s + tokens * self.prefill_token_s + pairs * self.attention_s
+
     def alone_s(self, prompt_tokens: int) -> float:
         """To the first token of a request that finds the engine idle and its prompt fitting one step."""
-        return self.request_s + self.step_s + prompt_tokens * self.prefill_token_s
+        return self.request_s + self.step_s + self.prefill_s(1, prompt_tokens, pairs(0, prompt_tokens))
+
+
+def pairs(before: int, tokens: int) -> float:
+    """Of each of so many tokens with all before it, when so many were there already."""
+    return tokens * (before + tokens / 2)
 
 
 def load_model(path: Path) -> EngineModel:

@@ -29,6 +29,9 @@ class Journey(Generic[Choice]):
     failed: dict[str, str] = field(default_factory=dict)
     cached: int = 0
     held_since: float | None = None
+    hold_until: float = 0.0
+    awaited: str | None = None
+    """The site that it is held for."""
     held_s: float = 0.0
     cut_at: float = 0.0
     replica: Replica | None = None

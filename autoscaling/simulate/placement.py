@@ -150,7 +150,7 @@ class Placement:
         return PlacementState(
             model=self.spec.model,
             release=self.release,
-            readiness=Readiness.READY if serving else Readiness.STARTING,
+            readiness=Readiness.READY if serving else Readiness.STARTING if self.target else Readiness.ASLEEP,
             replicas=len(serving),
             target_replicas=self.target,
             capacity=self.spec.capacity,

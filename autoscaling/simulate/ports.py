@@ -11,6 +11,17 @@ Place = tuple[str, str]
 """A site and a model."""
 
 
+class Awaited(Protocol):
+    """A site at which more replicas may come."""
+
+    @property
+    def site(self) -> str: ...
+
+    @property
+    def waking(self) -> bool:
+        """There is none yet."""
+
+
 class Chosen(Protocol):
     """The router's answer."""
 
@@ -21,6 +32,10 @@ class Chosen(Protocol):
     @property
     def full(self) -> bool:
         """There is none now, but waiting may help."""
+
+    @property
+    def awaited(self) -> Awaited | None:
+        """What a request that is held should wait for."""
 
 
 Choice = TypeVar("Choice", bound=Chosen)
@@ -91,7 +106,7 @@ class PlacementReading:
     displaced: int
     """Requests in replicas that the market is about to take away."""
     held: int
-    """Requests for this model that wait at the ingress."""
+    """Requests at the ingress that wait for it to grow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ class Simulation(Generic[Choice]):
 
     def _tick(self, now: float) -> None:
         readings = [
-            placement.reading(self._traffic.held.get(placement.spec.model, 0), now)
+            placement.reading(self._traffic.held.get(placement.place, 0), now)
             for placement in self._placements.values()
         ]
         targets = self._controller.targets(readings, now)
@@ -164,7 +164,7 @@ class Simulation(Generic[Choice]):
             len(serving),
             sum(replica.engine.running for replica in serving),
             sum(replica.engine.waiting for replica in serving),
-            self._traffic.held.get(placement.spec.model, 0),
+            self._traffic.held.get(placement.place, 0),
         )
 
     def _outcome(self, now: float) -> Outcome:

@@ -39,8 +39,8 @@ class Traffic(Generic[Choice]):
         self.served: dict[int, Served] = {}
         """By number in the trace."""
         self.egress_usd = {site.name: 0.0 for site in scenario.fleet.sites}
-        self.held: dict[str, int] = {}
-        """Requests at the ingress, by model."""
+        self.held: dict[Place, int] = {}
+        """Requests at the ingress, by what they wait for."""
         self.worst_held = 0
         self._scenario = scenario
         self._routing = scenario.fleet.routing
@@ -67,7 +67,7 @@ class Traffic(Generic[Choice]):
         elif journey.begun:
             self._resume_later(journey, choice.full, now)
         elif choice.full:
-            self._hold(journey, now)
+            self._hold(journey, choice, now)
         else:
             self._end(journey, End.FAILED, now)
 
@@ -187,28 +187,41 @@ class Traffic(Generic[Choice]):
 
     # Requests that are held
 
-    def _hold(self, journey: Journey[Choice], now: float) -> None:
+    def _hold(self, journey: Journey[Choice], choice: Choice, now: float) -> None:
         if not self._holding.join(journey.request.tenant, journey):
             self._end(journey, End.HELD_OUT, now)
             return
-        journey.held_since = now
-        self._count_held(journey, 1)
+        journey.held_since, journey.hold_until = now, now + self._routing.hold.deadline_s
+        self._wait_for(journey, choice)
         self.worst_held = max(self.worst_held, self._holding.size)
-        deadline = now + self._routing.hold.deadline_s
-        self._at(deadline, partial(self._give_up, journey))
+        self._at(journey.hold_until, partial(self._give_up, journey))
+
+    def _wait_for(self, journey: Journey[Choice], choice: Choice | None) -> None:
+        """As the relay's exchanges do."""
+        awaited = None if choice is None else choice.awaited
+        if awaited is not None and awaited.waking and journey.held_since is not None:
+            journey.hold_until = max(journey.hold_until, journey.held_since + self._routing.hold.wake_s)
+        site = None if awaited is None else awaited.site
+        if journey.awaited is not None:
+            self.held[journey.awaited, journey.request.model] -= 1
+        if site is not None:
+            self.held[site, journey.request.model] = self.held.get((site, journey.request.model), 0) + 1
+        journey.awaited = site
 
     def admit(self, now: float) -> None:
         """Whose turn it is. Where one finds no place, none of its like does."""
         if not self._holding.size:
             return
-        full = set()
+        full: dict[tuple[str, str | None], Choice] = {}
         for journey in list(self._holding.in_turn(AT_ONCE)):
             like = (journey.request.model, journey.request.only_site)
             if like in full:
+                self._wait_for(journey, full[like])
                 continue
             choice = self._ingress.choose(journey.request, journey.failed, now)
             if choice.target is None and choice.full:
-                full.add(like)
+                full[like] = choice
+                self._wait_for(journey, choice)
                 continue
             self._unhold(journey, now)
             if choice.target is None:
@@ -221,13 +234,13 @@ class Traffic(Generic[Choice]):
             journey.held_s += now - journey.held_since
             journey.held_since = None
             self._holding.leave(journey.request.tenant, journey)
-            self._count_held(journey, -1)
+            self._wait_for(journey, None)
 
     def _give_up(self, journey: Journey[Choice], now: float) -> None:
-        if journey.held_since is not None:
-            self._unhold(journey, now)
-            self._end(journey, End.HELD_OUT, now)
-
-    def _count_held(self, journey: Journey[Choice], by: int) -> None:
-        model = journey.request.model
-        self.held[model] = self.held.get(model, 0) + by
+        if journey.held_since is None:
+            return
+        if now < journey.hold_until:
+            self._at(journey.hold_until, partial(self._give_up, journey))
+            return
+        self._unhold(journey, now)
+        self._end(journey, End.HELD_OUT, now)

@@ -1,9 +1,10 @@
 """The fleets that are simulated: one model on one kind of card, on demand or also on the spot market."""
 
 from autoscaling.simulate.ports import Place
+from clusters.batching import BatchingSpec
+from clusters.routing import Preset, RoutingSpec
 from clusters.scaling import AutoscalingSpec
 from clusters.spec import (
-    BatchingSpec,
     FleetSpec,
     IngressSpec,
     MachinesSpec,
@@ -11,9 +12,7 @@ from clusters.spec import (
     ModelSpec,
     PlacementSpec,
     PoolSpec,
-    Preset,
     Provider,
-    RoutingSpec,
     SiteSpec,
     Task,
 )

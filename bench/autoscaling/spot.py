@@ -60,7 +60,7 @@ class SpotFirst:
             sum(reading.starting for reading in readings),
             0,
             sum(reading.displaced for reading in readings),
-            max(reading.held for reading in readings),
+            sum(reading.held for reading in readings),
         )
 
 

@@ -16,6 +16,7 @@ class Part:
 
     at: Where
     values: Mapping[str, Any]
+    given: AbstractSet[str] = frozenset()
 
     def __getitem__(self, field: str) -> Any:
         return self.values.get(field)
@@ -26,6 +27,10 @@ class Part:
     def lacks(self, field: str) -> bool:
         """Whether an optional field is unset, not mistaken."""
         return field in self.values and self.values[field] is None
+
+    def gives(self, field: str) -> bool:
+        """Whether the file says something of it, right or wrong: else its value is the default."""
+        return field in self.given
 
     def mistake(self, field: str, message: str, fix: str) -> Mistake:
         return Mistake(self.where(field), message, fix)
@@ -57,7 +62,7 @@ def _part(kind: type[Spec], raw: Any, at: Where, wrong: AbstractSet[Where], arou
             values[name] = given[name]
         elif readable and name not in given and not field.is_required():
             values[name] = field.get_default(call_default_factory=True)
-    return Part(at, values)
+    return Part(at, values, given.keys())
 
 
 def nested(annotation: Any) -> tuple[type[Spec] | None, type | None]:

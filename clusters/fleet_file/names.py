@@ -6,7 +6,7 @@ from typing import Any
 from clusters.fleet_file.document import Mistake, Where
 from clusters.fleet_file.draft import Part
 from clusters.fleet_file.shape import did_you_mean, quoted
-from clusters.spec import Preset
+from clusters.routing import Preset
 
 
 def duplicates(fleet: Part) -> Iterator[Mistake]:

@@ -7,7 +7,7 @@ from clusters.fleet_file.document import Mistake
 from clusters.fleet_file.draft import Part
 from clusters.fleet_file.names import items, missing, repeated
 from clusters.fleet_file.shape import quoted
-from clusters.spec import Preset
+from clusters.routing import Preset
 
 NEEDS = {
     Preset.WEIGHTED: ("weights", "weights: {SITE: 60, OTHER: 40}"),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from clusters.fleet_file.document import Mistake
 from clusters.fleet_file.draft import Part
+from clusters.fleet_file.engines import cramped
 from clusters.packing import UNIT, Need, pack
 
 SMALLEST_FRACTION = 0.05  # of a card: less holds no engine
@@ -17,7 +18,8 @@ def misfits(pool: Part, placements: Sequence[Part]) -> Iterator[Mistake]:
     for mistakes in too_big.values():
         yield from mistakes
     if pool["max_nodes"] is not None:
-        yield from _too_many([p for p in placements if not too_big[p.at] and _countable(p)], pool)
+        alone = [p for p in placements if not p.gives("spot")]  # mixes.py has those that are elsewhere too
+        yield from _too_many([p for p in alone if not too_big[p.at] and _countable(p)], pool)
 
 
 def odd_gpus(placement: Part) -> Iterator[Mistake]:
@@ -45,6 +47,8 @@ def _too_big(placement: Part, pool: Part) -> Iterator[Mistake]:
     elif gpus is not None and gpus > pool["gpus"]:
         message = f"a replica needs {gpus:g} GPUs, and a node of the pool has {pool['gpus']}"
         yield placement.mistake("gpus", message, f"use at most {pool['gpus']}, or a pool with larger nodes")
+    elif gpus is not None:
+        yield from cramped(placement, pool)
     if cpus is not None and cpus > pool["cpus"]:
         message = f"a replica needs {cpus:g} CPUs, and a node of the pool has {pool['cpus']}"
         yield placement.mistake("cpus", message, f"use at most {pool['cpus']}, or a pool with larger nodes")

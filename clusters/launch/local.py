@@ -9,6 +9,7 @@ import shlex
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -21,6 +22,7 @@ from clusters.launch.ports import PortBlock, free_blocks
 from clusters.launch.processes import LaunchError, Run, clean_environment, end, find, log_tail
 from clusters.launch.ray_head import RayHead
 from clusters.launch.stores import LocalStore, environ_for_all, start_store
+from clusters.machine_nodes import pins
 from clusters.render import ingress_config, site_config, to_yaml
 from clusters.spec import FleetSpec, KeySpec, SiteSpec
 
@@ -228,7 +230,7 @@ def plan_heads(
     """
     tokens = {site.token_variable: secrets.token_urlsafe(32) for site in fleet.sites}
     heads = {
-        site.name: _site_head(site, block, temp_dir / str(number), stores, tokens[site.token_variable])
+        site.name: _site_head(fleet, site, block, temp_dir / str(number), stores, tokens[site.token_variable])
         for number, (site, block) in enumerate(zip(fleet.sites, blocks, strict=False))
     }
     heads[INGRESS] = RayHead(
@@ -237,8 +239,13 @@ def plan_heads(
     return heads
 
 
-def _site_head(site: SiteSpec, ports: PortBlock, temp_dir: Path, stores: Mapping[str, str], token: str) -> RayHead:
+def _site_head(
+    fleet: FleetSpec, site: SiteSpec, ports: PortBlock, temp_dir: Path, stores: Mapping[str, str], token: str
+) -> RayHead:
     """One node that stands for the least nodes of every pool."""
+    resources: Counter[str] = Counter()
+    for pool in site.pools:
+        resources.update(dict.fromkeys(pins(pool, fleet.placements_at(site.name)), pool.min_nodes))
     return RayHead(
         name=site.name,
         ports=ports,
@@ -246,7 +253,7 @@ def _site_head(site: SiteSpec, ports: PortBlock, temp_dir: Path, stores: Mapping
         token=secrets.token_urlsafe(32),
         cpus=sum(pool.cpus * pool.min_nodes for pool in site.pools) or 1,
         gpus=sum(pool.gpus * pool.min_nodes for pool in site.pools),
-        resources={pool.resource: pool.min_nodes for pool in site.pools if pool.min_nodes},
+        resources=+resources,
         environ={**CPU_ENGINE, **stores, site.token_variable: token},
     )
 

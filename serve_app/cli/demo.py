@@ -18,6 +18,7 @@ from serve_app.cli.status import Site, read_sites, sites_table
 
 QUESTION = "What is rayfleet?"
 HEALTHY_TIMEOUT_S = 60
+DEPLOYED = {Readiness.READY, Readiness.ASLEEP}
 SITE_HEADER = "x-rayfleet-site"
 PIN_HEADER = "x-rayfleet-site-only"
 
@@ -42,7 +43,7 @@ def wait_healthy(local: LocalFleet) -> None:
 def _why_not_ready(site: Site) -> str:
     if not site["healthy"]:
         return f"{site['site']}: {site['reason']}"
-    waiting = [placement["model"] for placement in site["placements"] if placement["readiness"] != Readiness.READY]
+    waiting = [placement["model"] for placement in site["placements"] if placement["readiness"] not in DEPLOYED]
     return f"{site['site']}: {', '.join(waiting)} not ready" if waiting else ""
 
 

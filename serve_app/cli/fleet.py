@@ -33,15 +33,15 @@ def check(
         spec = load(fleet)
     except InvalidFleet as error:
         if as_json:
-            typer.echo(_json(error.problems, []))
+            typer.echo(_json(error.problems, [], None))
         else:
             _print_problems(error.problems)
         raise typer.Exit(1) from None
     plans = [(site, plan(spec, site, pool)) for site in spec.sites for pool in site.pools]
     if as_json:
-        typer.echo(_json((), plans))
+        typer.echo(_json((), plans, _without_spot(spec)))
     else:
-        Console().print(_table(plans))
+        Console().print(_table(plans, _without_spot(spec)))
 
 
 def schema() -> None:
@@ -68,33 +68,49 @@ def _print_problems(problems: tuple[Problem, ...]) -> None:
     console.print(Text(f"{len(problems)} problem{'' if len(problems) == 1 else 's'}", "bold red"))
 
 
-def _json(problems: tuple[Problem, ...], plans: Plans) -> str:
+def _without_spot(fleet: FleetSpec) -> float | None:
+    """USD per hour at most, when no placement gets spot nodes beside its own; None where none has any."""
+    if not any(placement.spot for placement in fleet.placements):
+        return None
+    plans = (plan(fleet, site, pool, spot=False) for site in fleet.sites for pool in site.pools)
+    return sum(pool.usd_per_hour[1] for pool in plans)
+
+
+def _json(problems: tuple[Problem, ...], plans: Plans, without_spot: float | None) -> str:
     found: list[dict[str, Any]] = [asdict(problem) | {"path": str(problem.path)} for problem in problems]
     pools = [
         {
             "site": site.name,
             "pool": pool.pool.name,
             "placements": [placement.model for placement in pool.placements],
+            "batching": {
+                placement.model: placement.batching.model_dump(exclude_none=True) for placement in pool.placements
+            },
             "nodes": dict(zip(("min", "max"), pool.nodes, strict=True)),
             "usd_per_hour": dict(zip(("min", "max"), pool.usd_per_hour, strict=True)),
         }
         for site, pool in plans
     ]
-    return json.dumps({"problems": found, "pools": pools}, indent=2)
+    content = {"problems": found, "pools": pools}
+    return json.dumps(content | ({} if without_spot is None else {"usd_per_hour_without_spot": without_spot}), indent=2)
 
 
-def _table(plans: Plans) -> Table:
+def _table(plans: Plans, without_spot: float | None) -> Table:
     nodes = _range(*(sum(pool.nodes[bound] for _, pool in plans) for bound in (0, 1)))
     usd = _range(*(sum(pool.usd_per_hour[bound] for _, pool in plans) for bound in (0, 1)), digits=2)
     table = Table(title="No problems. From the least to the most replicas:", title_justify="left", show_footer=True)
+    if without_spot is not None:
+        table.caption = f"Where no spot nodes are to be had: at most {without_spot:.2f} USD/hour"
+        table.caption_justify = "left"
     table.add_column("site")
     table.add_column("pool")
     table.add_column("on its cards, at most")
+    table.add_column("sequences, tokens a step")
     table.add_column("nodes", nodes, justify="right")
     table.add_column("USD/hour", usd, justify="right")
     for site, pool in plans:
         cost = _range(*pool.usd_per_hour, digits=2)
-        table.add_row(site.name, pool.pool.name, _cards(pool), _range(*pool.nodes), cost)
+        table.add_row(site.name, pool.pool.name, _cards(pool), _batching(pool), _range(*pool.nodes), cost)
     return table
 
 
@@ -113,6 +129,14 @@ def _cards(pool: PoolPlan) -> str:
         for seats in shared_cards(pool.most.seats).values()
     )
     return "\n".join(f"{count} card{'' if count == 1 else 's'}: {content}" for content, count in cards.items())
+
+
+def _batching(pool: PoolPlan) -> str:
+    """`demo-chat 56, 2048`: of one replica, as declared or as it follows from the card."""
+    return "\n".join(
+        f"{placement.model} {placement.batching.max_num_seqs}, {placement.batching.max_num_batched_tokens}"
+        for placement in pool.placements
+    )
 
 
 def _counted(names: Iterable[str]) -> str:

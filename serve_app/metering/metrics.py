@@ -122,3 +122,22 @@ RELEASE_SHARE = Metric(
 
 WEIGHTS = (COPIED_BYTES, COPY_USD, CORRUPT_FILES, COPY_FAILURES, RELEASE_SHARE)
 """Those of a site's replicator, in Ray's metrics."""
+
+PLANNED_MIN = Metric(
+    "rayfleet_planned_min_replicas",
+    Kind.GAUGE,
+    "the planner's bound, or else that of fleet.yaml",
+    ("model", "site"),
+)
+PLANNED_MAX = Metric(
+    "rayfleet_planned_max_replicas",
+    Kind.GAUGE,
+    "the planner's bound, or else that of fleet.yaml",
+    ("model", "site"),
+)
+ORDERS_FAILED = Metric(
+    "rayfleet_planner_failed_orders_total", Kind.COUNTER, "bounds that the site's agent did not take", ("site",)
+)
+
+PLANNER = (PLANNED_MIN, PLANNED_MAX, ORDERS_FAILED)
+"""Those of the planner, in Ray's metrics."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from clusters.packing import usd_per_node_hour
 from clusters.spec import HostedModelSpec, PlacementSpec, SiteSpec
 
 S_PER_HOUR = 3600
@@ -23,9 +24,10 @@ class Tariff:
 def site_tariff(site: SiteSpec, placement: PlacementSpec) -> Tariff:
     """The replica's share of its node, divided among its slots, and the site's egress."""
     pool = site.pool(placement.pool)
+    usd_per_hour = usd_per_node_hour(site, placement)
     share = placement.gpus / pool.gpus if pool.gpus else placement.cpus / pool.cpus
     return Tariff(
-        per_slot_second=pool.usd_per_hour * share / placement.capacity / S_PER_HOUR,
+        per_slot_second=usd_per_hour * share / placement.capacity / S_PER_HOUR,
         per_byte=site.egress_price / BYTES_PER_GB,
     )
 

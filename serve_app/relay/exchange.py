@@ -30,6 +30,7 @@ class Exchange:
 
     __slots__ = (
         "_attempts",
+        "_awaited",
         "_continuation",
         "_delivery",
         "_failures",
@@ -59,6 +60,7 @@ class Exchange:
         self._continuation: Continuation | None = None
         self._held_since = 0.0
         self._hold_until = 0.0
+        self._awaited: str | None = None
         self._paused_since = 0.0
         self._hedge: asyncio.TimerHandle | None = None
         self._over = False
@@ -104,7 +106,7 @@ class Exchange:
         elif self._held_since:
             if now > self._hold_until:
                 self._stop_holding()
-                self._refuse(self._too_busy("Every site that may serve this is full."))
+                self._refuse(self._too_busy("Every site that may serve this is full, or starts."))
         else:
             for attempt in list(self._attempts):
                 attempt.check(now)
@@ -121,6 +123,7 @@ class Exchange:
             return True
         choice = self._choose()
         if choice.target is None and choice.full:
+            self._wait_for(choice)
             return False
         self._stop_holding()
         self._go(choice)
@@ -220,6 +223,7 @@ class Exchange:
         self._over = True
         self._cancel_hedge()
         self._stop_holding()
+        self._wait_for(None)
         for attempt in self._attempts:
             attempt.abandon()
         if self._continuation is not None:
@@ -243,13 +247,15 @@ class Exchange:
 
     def _go(self, choice: Choice) -> None:
         if choice.target is not None:
+            # A sleeper is woken by what goes to a last resort in its stead.
+            self._wait_for(choice if choice.last_resort else None)
             self.record.attempts += 1
             self.record.site = choice.target
             attempt = Attempt(self, choice, choice.target)
             self._attempts.append(attempt)
             attempt.start()
         elif choice.full:
-            self._hold()
+            self._hold(choice)
         elif self._failures:
             self._give_up()
         else:
@@ -282,13 +288,22 @@ class Exchange:
 
     # Holding
 
-    def _hold(self) -> None:
-        now = time.monotonic()
+    def _hold(self, choice: Choice) -> None:
         if not self.relay.holding.join(self.facts.tenant, self):
             self._refuse(self._too_busy("Every site that may serve this is full, and so is the queue."))
             return
-        self._held_since = now
-        self._hold_until = self._hold_until or now + self.relay.routing.hold.deadline_s
+        self._held_since = time.monotonic()
+        self._hold_until = self._hold_until or self._held_since + self.relay.routing.hold.deadline_s
+        self._wait_for(choice)
+
+    def _wait_for(self, choice: Choice | None) -> None:
+        """The request is load for the site that it waits for; one that wakes is given more time."""
+        site, waking = (None if choice is None else choice.awaited) or (None, False)
+        if waking and self._held_since:
+            self._hold_until = max(self._hold_until, self._held_since + self.relay.routing.hold.wake_s)
+        if site != self._awaited:
+            self.relay.awaits(self.facts.model, self._awaited, site)
+            self._awaited = site
 
     def _stop_holding(self) -> None:
         if self._held_since:
@@ -325,7 +340,7 @@ class Exchange:
 
     def _refuse(self, error: ApiError) -> None:
         outcome = self.record.outcome if self.record.outcome is Outcome.HELD_OUT else Outcome.FAILED
-        self.relay.tell(self.sink, error, self._own_headers(next(reversed(self._failures), "")))
+        self.relay.tell(self.sink, self.call.route, error, self._own_headers(next(reversed(self._failures), "")))
         self.end(outcome, error.status)
 
     def _own_headers(self, target: str) -> Headers:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from clusters.spec import HoldSpec
+from clusters.routing import HoldSpec
 
 Waiter = TypeVar("Waiter")
 

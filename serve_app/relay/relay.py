@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from clusters.spec import FleetSpec
 from clusters.state import FleetState
-from serve_app.errors import ApiError, error_body
+from serve_app.errors import ApiError, body_for
 from serve_app.metering.log import RequestLog
 from serve_app.metering.price import Tariff, hosted_tariff, site_tariff, usd
 from serve_app.metering.record import Outcome, Record
@@ -25,6 +25,7 @@ from serve_app.routing.books import Books
 from serve_app.routing.choice import Choice, Router
 from serve_app.routing.explanation import Explanation
 from serve_app.routing.facts import Facts
+from serve_app.routing.leases import Place
 from serve_app.routing.recent import Recent
 from serve_app.telemetry import Telemetry
 
@@ -57,6 +58,8 @@ class Relay:
         self.retries = Budget(spec.routing.retry_budget)
         self.hedges = Budget(spec.routing.hedge.max_share if spec.routing.hedge.enabled else 0)
         self.open: set[Exchange] = set()
+        self.awaited: dict[Place, int] = {}
+        """Requests that wait for more replicas at a place."""
         self._fleet = fleet
         self._router = router
         self._log = log
@@ -116,6 +119,17 @@ class Relay:
         """Where a request would go now, and why. Nothing is sent."""
         return self._router.choose(facts, self._fleet(), {}, time.monotonic()).explanation()
 
+    def awaits(self, model: str, before: str | None, site: str | None) -> None:
+        """A request waits for another site than before."""
+        if before is not None:
+            self.awaited[before, model] -= 1
+        if site is not None:
+            self.awaited[site, model] = self.awaited.get((site, model), 0) + 1
+
+    def awaited_at(self, site: str) -> dict[str, int]:
+        """Requests that wait for the site, by model."""
+        return {model: count for (each, model), count in self.awaited.items() if each == site and count}
+
     def released(self, target: str, model: str) -> None:
         """A lease ends; somebody who is held may have its place."""
         self.books.leases.release(target, model)
@@ -170,9 +184,9 @@ class Relay:
         if self._log is not None:
             self._log.append(record)
 
-    def tell(self, sink: Sink, error: ApiError, headers: list[tuple[bytes, bytes]]) -> None:
-        """An error of our own, in OpenAI's shape."""
-        body = error_body(error)
+    def tell(self, sink: Sink, route: str, error: ApiError, headers: list[tuple[bytes, bytes]]) -> None:
+        """An error of our own, in the shape of the route's API."""
+        body = body_for(route)(error)
         own = [(name.encode(), value.encode()) for name, value in error.headers.items()]
         sink.start(error.status, [(b"content-type", b"application/json"), *own, *headers], len(body))
         sink.write(body)

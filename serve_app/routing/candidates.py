@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from clusters.packing import usd_per_node_hour
 from clusters.spec import (
     FleetSpec,
     HostedModelSpec,
@@ -9,7 +10,6 @@ from clusters.spec import (
     Market,
     ModelSpec,
     PlacementSpec,
-    PoolSpec,
     Protocol,
     Provider,
     SiteSpec,
@@ -44,6 +44,8 @@ class Candidate:
     release: str = ""
     tenants: frozenset[str] = frozenset()
     """Whom it may serve; empty means everyone."""
+    max_replicas: int = 0
+    start_up_deadline_s: float = 0.0
     market: Market | None = None
     prepaid: bool = False
     """Reserved or our own: its nodes are paid for whether they work or not."""
@@ -86,8 +88,8 @@ def candidates(spec: FleetSpec, model: str) -> tuple[Candidate, ...]:
 def _placement(site: SiteSpec, placement: PlacementSpec, model: ModelSpec) -> Candidate:
     pool = site.pool(placement.pool)
     max_model_len = placement.engine.get("max_model_len")
-    usd_per_slot_s = max(_usd_per_replica_s(pool, placement) / placement.capacity, FLOOR_USD_PER_SLOT_S)
-    prepaid = pool.market is Market.RESERVED or site.provider is Provider.ONPREM
+    usd_per_slot_s = max(_usd_per_replica_s(site, placement) / placement.capacity, FLOOR_USD_PER_SLOT_S)
+    prepaid = (pool.market is Market.RESERVED or site.provider is Provider.ONPREM) and not placement.spot
     return Candidate(
         place=(site.name, model.name),
         tasks=frozenset(model.tasks),
@@ -96,6 +98,8 @@ def _placement(site: SiteSpec, placement: PlacementSpec, model: ModelSpec) -> Ca
         slots=placement.capacity * max(1, placement.autoscaling.min_replicas),
         release=model.release,
         tenants=frozenset(site.tenants),
+        max_replicas=placement.autoscaling.max_replicas,
+        start_up_deadline_s=placement.autoscaling.start_up_deadline_s,
         market=pool.market,
         prepaid=prepaid,
         usd_per_slot_s=usd_per_slot_s,
@@ -105,9 +109,10 @@ def _placement(site: SiteSpec, placement: PlacementSpec, model: ModelSpec) -> Ca
     )
 
 
-def _usd_per_replica_s(pool: PoolSpec, placement: PlacementSpec) -> float:
+def _usd_per_replica_s(site: SiteSpec, placement: PlacementSpec) -> float:
+    pool = site.pool(placement.pool)
     nodes = placement.gpus / pool.gpus if pool.gpus and placement.gpus else placement.cpus / pool.cpus
-    return pool.usd_per_hour / 3600 * nodes
+    return usd_per_node_hour(site, placement) / 3600 * nodes
 
 
 def _hosted(target: HostedSpec, offer: HostedModelSpec, model: ModelSpec) -> Candidate:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from clusters.spec import POOLING, FleetSpec
+from clusters.spec import WORDLESS, FleetSpec
 from clusters.state import FleetState
 from serve_app.routing.board import Board, Permitted
 from serve_app.routing.books import Books
@@ -24,6 +24,14 @@ DEVIATIONS = 2
 """From the mean to the 95th percentile."""
 NOTHING: Mapping[str, int] = {}
 NOT_TRIED: Mapping[str, str] = {}
+
+
+class Awaited(NamedTuple):
+    """A site at which more replicas may come."""
+
+    site: str
+    waking: bool
+    """There is none yet."""
 
 
 class Choice(NamedTuple):
@@ -61,6 +69,10 @@ class Choice(NamedTuple):
     @property
     def hosted(self) -> bool:
         return self.quote is not None and self.quote.supply.candidate.hosted
+
+    @property
+    def last_resort(self) -> bool:
+        return self.quote is not None and self.quote.supply.candidate.last_resort
 
     @property
     def probe(self) -> bool:
@@ -104,6 +116,15 @@ class Choice(NamedTuple):
     def full(self) -> bool:
         """No place takes the request now, but one may when it waits: it is full, starting, or scaled to zero."""
         return self.picked is None and any(rejection.kind is Kind.FULL for _, rejection in self._rejections())
+
+    @property
+    def awaited(self) -> Awaited | None:
+        """What a held request should wait for: replicas that are on their way first, then the cheapest."""
+        growing = [(rejection.growth, name) for name, rejection in self._rejections() if rejection.growth is not None]
+        if not growing:
+            return None
+        growth, site = min(growing)
+        return Awaited(site, growth.waking)
 
     @property
     def forbidden(self) -> bool:
@@ -236,7 +257,7 @@ class Router:
             health.changed.clear()
 
     def _size(self, facts: Facts) -> Size:
-        if facts.task is None or facts.task in POOLING:
+        if facts.task is None or facts.task in WORDLESS:
             return Size(facts.prompt_tokens, 0.0, 0.0)
         tokens = self._books.latency.output_tokens(facts.model)
         if facts.max_tokens is not None and facts.max_tokens < tokens:

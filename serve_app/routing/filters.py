@@ -19,9 +19,22 @@ class Kind(Enum):
     OUT = "the place is out of order, or has failed this request"
 
 
+class Growth(NamedTuple):
+    """More replicas may come to a place that takes nothing now, so requests may wait for it: for the least of these."""
+
+    overdue: bool
+    """They should have come long ago."""
+    idle: bool
+    """None is on its way yet."""
+    usd_per_slot_s: float
+    waking: bool
+    """There is none that answers."""
+
+
 class Rejection(NamedTuple):
     reason: str
     kind: Kind
+    growth: Growth | None = None
 
 
 Filter = Callable[[Facts, Candidate], str | None]

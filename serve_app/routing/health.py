@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from clusters.spec import HealthSpec
+from clusters.routing import HealthSpec
 from serve_app.routing.leases import Place
 
 LEAST_SHARE = 0.1

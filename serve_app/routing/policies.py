@@ -5,7 +5,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from clusters.spec import FleetSpec, PolicySpec, Preset
+from clusters.routing import PolicySpec, Preset
+from clusters.spec import FleetSpec
 from serve_app.routing.quotes import Quote
 from serve_app.routing.scores import RANK, Weights
 

@@ -3,11 +3,11 @@
 from bisect import bisect_right
 from typing import NamedTuple
 
-from clusters.spec import RoutingSpec
-from clusters.state import Observation, PlacementState, Readiness
+from clusters.routing import RoutingSpec
+from clusters.state import Observation, PlacementState, Readiness, ReleasePhase, SiteState
 from serve_app.routing.books import Books
 from serve_app.routing.candidates import Candidate
-from serve_app.routing.filters import Kind, Rejection, why_unhealthy
+from serve_app.routing.filters import Growth, Kind, Rejection, why_unhealthy
 from serve_app.routing.health import Verdict
 from serve_app.routing.latency import BANDS
 from serve_app.routing.leases import Leases
@@ -29,6 +29,8 @@ class Supply(NamedTuple):
     """Requests that it runs at once."""
     max_load: float
     """Requests per slot at which it takes no more."""
+    growth: Growth | None
+    """Whether requests may wait for it then."""
     reported: int | None
     """Requests that the site counted at `read_at`; None when that is too old to say anything."""
     read_at: float
@@ -62,7 +64,7 @@ def quote(supply: Supply, leases: Leases) -> Quote | Rejection:
     requests = leases.requests(candidate.place, supply.reported, supply.read_at)
     load = requests / supply.slots
     if load >= supply.max_load:
-        return Rejection(f"full: {load:.1f} requests per slot", Kind.FULL)
+        return Rejection(f"full: {load:.1f} requests per slot", Kind.FULL, supply.growth)
     if supply.rates is not None:
         rate = supply.rates[bisect_right(BANDS, load)]
     else:
@@ -91,11 +93,12 @@ def site_supply(
     verdict = books.health.verdict(*candidate.place, now)
     if verdict.ejected is not None:
         return Rejection(verdict.ejected, Kind.FULL if verdict.resting else Kind.OUT)
-    slots, reported = candidate.slots, None
+    slots, reported, growth = candidate.slots, None, None
     if placement is not None:
         slots = placement.replicas * placement.capacity or slots
         if stale is None:
             reported = (placement.running or 0) + (placement.waiting or 0)
+            growth = _growth(candidate, observation.state, placement)
     return _supply(
         candidate,
         books,
@@ -103,6 +106,7 @@ def site_supply(
         now,
         slots=slots,
         max_load=routing.hold.max_load,
+        growth=growth,
         reported=reported,
         read_at=observation.read_at or 0.0,
         round_trip_s=observation.round_trip_s or 0.0,
@@ -132,12 +136,36 @@ def _out_of_order(
         return Rejection(f"serves release {placement.release}, not {candidate.release}", Kind.OUT)
     if not believed:
         return None
+    reason = f"{model} is {placement.readiness}" + (f": {placement.message}" if placement.message else "")
+    if placement.readiness is Readiness.FAILED:
+        return Rejection(reason, Kind.OUT)
+    growth = _growth(candidate, observation.state, placement)
     if placement.readiness is not Readiness.READY:
-        reason = f"{model} is {placement.readiness}" + (f": {placement.message}" if placement.message else "")
-        return Rejection(reason, Kind.FULL if placement.readiness is Readiness.STARTING else Kind.OUT)
+        return Rejection(reason, Kind.FULL, growth)
     if placement.replicas * placement.capacity <= 0:
-        return Rejection(f"{model} has no replica that answers", Kind.FULL)
+        return Rejection(f"{model} has no replica that answers", Kind.FULL, growth)
     return None
+
+
+def _growth(candidate: Candidate, state: SiteState | None, placement: PlacementState) -> Growth | None:
+    """None where all replicas that may be are wanted already and answer, or where no new one would find its weights."""
+    most = candidate.max_replicas
+    if placement.bounds is not None and placement.bounds.max_replicas is not None:
+        most = min(most, placement.bounds.max_replicas)
+    coming = placement.target_replicas > placement.replicas
+    if state is None or not (coming or (placement.target_replicas < most and _stored(candidate, state))):
+        return None
+    waking = placement.replicas == 0
+    overdue = waking and coming and state.at - (placement.since or state.at) > candidate.start_up_deadline_s
+    return Growth(overdue, not coming, candidate.usd_per_slot_s, waking)
+
+
+def _stored(candidate: Candidate, state: SiteState) -> bool:
+    """Whether the site's store has the release. A site that says nothing of releases is believed to."""
+    phases = [
+        each.phase for each in state.releases if (each.model, each.release) == (candidate.model, candidate.release)
+    ]
+    return ReleasePhase.STORED in phases or not phases
 
 
 def _supply(
@@ -149,6 +177,7 @@ def _supply(
     slots: int,
     max_load: float,
     round_trip_s: float,
+    growth: Growth | None = None,
     reported: int | None = None,
     read_at: float = 0.0,
 ) -> Supply:
@@ -158,6 +187,7 @@ def _supply(
         candidate=candidate,
         slots=slots * verdict.share,
         max_load=max_load,
+        growth=growth,
         reported=reported,
         read_at=read_at,
         round_trip_s=round_trip_s,

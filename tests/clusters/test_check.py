@@ -93,7 +93,6 @@ MISTAKES = [
         "more than max_replicas 2",
         "raise",
     ),
-    ("min_replicas: 1", "min_replicas: 0", f"{CHAT_EAST}.autoscaling.min_replicas", "nobody wakes", "at least 1"),
     (
         "min_replicas: 1",
         "policy: utilisation",

@@ -6,10 +6,10 @@ import pytest
 from ray.serve.schema import ServeDeploySchema
 
 from clusters.check import load
-from clusters.render import ingress_config, site_config
-from clusters.spec import FleetSpec
+from clusters.render import AGENT_APP, NODES_APP, REPLICATOR_APP, ingress_config, site_config
+from clusters.spec import FleetSpec, Market
 from serve_app.cli.render import files
-from serve_app.site_args import AgentAppArgs, ModelAppArgs, ReplicatorAppArgs
+from serve_app.site_args import AgentAppArgs, ModelAppArgs, NodesAppArgs, ReplicatorAppArgs
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,10 +27,12 @@ def test_ray_accepts_every_config(fleet: FleetSpec) -> None:
 
 def test_builders_accept_their_arguments(fleet: FleetSpec) -> None:
     for site in fleet.sites:
-        agent, replicator, *models = site_config(fleet, site, "127.0.0.1", 8000)["applications"]
-        assert AgentAppArgs.model_validate(agent["args"]).site == site.name
-        assert ReplicatorAppArgs.model_validate(replicator["args"]).site == site.name
-        assert [ModelAppArgs.model_validate(app["args"]).model.name for app in models] == [
+        apps = {app["name"]: app["args"] for app in site_config(fleet, site, "127.0.0.1", 8000)["applications"]}
+        assert AgentAppArgs.model_validate(apps.pop(AGENT_APP)).site == site.name
+        assert ReplicatorAppArgs.model_validate(apps.pop(REPLICATOR_APP)).site == site.name
+        if any(pool.market is Market.SPOT for pool in site.pools):
+            assert NodesAppArgs.model_validate(apps.pop(NODES_APP)).pools == site.pools
+        assert [ModelAppArgs.model_validate(args).model.name for args in apps.values()] == [
             placement.model for placement in fleet.placements_at(site.name)
         ]
 

@@ -76,6 +76,10 @@ class FakeSite:
     token: str = "site-token"
     running: int = 0
     readiness: str = "ready"
+    replicas: int = 1
+    """That answer; as many are wanted, and one while it starts."""
+    held: dict[str, int] = field(default_factory=dict)
+    """Requests that the ingress said it holds for this site, by model."""
     otherwise: Reply | None = None
     """None: an answer that fits the route."""
     state_reply: Reply | None = None
@@ -127,7 +131,7 @@ class FakeSite:
         self.requests.clear()
         self.aborted = queue.Queue()
         self.sent = self.running = 0
-        self.readiness, self.token = "ready", "site-token"
+        self.readiness, self.replicas, self.token = "ready", 1, "site-token"
         self.otherwise = self.state_reply = self.drained_at = None
         if not self._server.is_serving():
             self.start()
@@ -171,6 +175,7 @@ class FakeSite:
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return error(401)
         if request.path == "/fleet/state":
+            self.held = json.loads(request.body)["held"] if request.body else {}
             return self.state_reply or Reply(chunks=(json.dumps(self._state()).encode(),))
         if request.path == "/fleet/drain":
             return self._drain(request)
@@ -212,8 +217,8 @@ class FakeSite:
         placement = {
             "release": "0" * 12,
             "readiness": self.readiness,
-            "replicas": 1,
-            "target_replicas": 1,
+            "replicas": self.replicas,
+            "target_replicas": max(self.replicas, self.readiness == "starting"),
             "capacity": 8,
             "running": self.running,
             "waiting": 0,

@@ -1,10 +1,14 @@
 """What a site says of itself, from what Serve and its engines say."""
 
+import time
+
 import pytest
+from fastapi import HTTPException
 from pydantic import ValidationError
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
 
-from clusters.state import DrainOrder, EngineSample, Readiness, SiteState
+from autoscaling.ray_notes import Word
+from clusters.state import Bounds, BoundsOrder, DrainOrder, EngineSample, Held, Readiness, SiteState
 from serve_app.agent import SiteAgent, placement_state
 from serve_app.site_args import AgentAppArgs, AgentPlacement
 
@@ -45,6 +49,62 @@ def test_readiness_follows_the_replicas_that_answer(
 def test_an_application_that_is_not_deployed_is_starting() -> None:
     state = placement_state(PLACEMENT, None, [])
     assert (state.readiness, state.message) == (Readiness.STARTING, "not deployed")
+
+
+def test_a_placement_of_which_no_replica_is_wanted_sleeps() -> None:
+    nothing = _application(ApplicationStatus.RUNNING, {})
+    state = placement_state(PLACEMENT, nothing, [], Word(0, "down 1 to 0: no request for 600 s", at=0))
+    assert (state.readiness, state.target_replicas, state.reason) == (
+        Readiness.ASLEEP,
+        0,
+        "down 1 to 0: no request for 600 s",
+    )
+    woken = placement_state(PLACEMENT, nothing, [], Word(1, "up 0 to 1", at=0))
+    assert (woken.readiness, woken.target_replicas) == (Readiness.STARTING, 1)
+    going = placement_state(PLACEMENT, _application(ApplicationStatus.RUNNING, {"RUNNING": 1}), [], Word(0, "", at=0))
+    assert going.readiness is Readiness.READY, "as long as one answers"
+
+
+def test_without_a_word_of_the_autoscaler_nothing_is_known_to_sleep() -> None:
+    state = placement_state(PLACEMENT, _application(ApplicationStatus.DEPLOYING, {}), [])
+    assert state.readiness is Readiness.STARTING
+
+
+async def test_an_ingress_tells_what_it_holds_and_gets_the_state() -> None:
+    agent = _agent()
+    assert (await agent.state()).placements[0].held is None
+    state = _as_read(await agent.hear(Held(ingress="a", held={"m": 2})))
+    assert state.placements[0].held == 2
+
+
+async def test_the_planners_bounds_are_in_the_state_and_an_older_planner_is_refused() -> None:
+    agent = _agent()
+    bounds = Bounds(model="m", min_replicas=2, reason="the other site is away")
+    state = _as_read(await agent.bind(BoundsOrder(started_at=2, lifetime_s=60, bounds=(bounds,))))
+    assert state.placements[0].bounds == bounds
+    with pytest.raises(HTTPException) as refused:
+        await agent.bind(BoundsOrder(started_at=1, lifetime_s=60, bounds=()))
+    assert refused.value.status_code == 409
+
+
+async def test_replicas_on_a_node_that_the_provider_takes_back_are_leaving() -> None:
+    agent = _agent()
+    for replica, node in (("a", "doomed"), ("b", "safe")):
+        sample = EngineSample(replica=replica, running=0, waiting=0, kv_usage=0, node=node, at=time.time())
+        await agent.report("m", sample.model_dump())
+    await agent.notice({"node": "doomed", "pool": "spot", "ends_at": time.time() + 120, "message": "terminate"})
+    state = _as_read(await agent.state())
+    assert [notice.node for notice in state.notices] == ["doomed"]
+    assert state.placements[0].leaving == 1
+    await agent.notice({"node": "gone", "pool": "spot", "ends_at": 0, "message": "long ago"})
+    assert [notice.node for notice in (await agent.state()).notices] == ["doomed"]
+
+
+async def test_since_when_a_placement_is_as_it_is_stays_the_same() -> None:
+    agent = _agent()
+    first = (await agent.state()).placements[0].since
+    assert first is not None
+    assert (await agent.state()).placements[0].since == first
 
 
 async def test_a_site_drains_from_the_order_on_and_says_for_how_long_streams_may_stay() -> None:

@@ -1,6 +1,6 @@
 """What operators are told of sites."""
 
-from clusters.spec import HealthSpec, RoutingSpec
+from clusters.routing import HealthSpec, RoutingSpec
 from clusters.state import Observation
 from serve_app.report import site_reports
 from serve_app.routing.books import Books

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from autoscaling.simulate.engine_model import load_model
 from autoscaling.simulate.errors import BadTrace, UnknownCard
 from serve_app.cli import calibrate, simulate
-from serve_app.cli.endpoint import FleetRefused
+from serve_app.cli.cache_config import CacheConfig, parse
+from serve_app.cli.endpoint import FleetRefused, FleetUnreachable
 from tests.fakes.engine.handle import Engine
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +112,8 @@ def test_calibrate_writes_a_model_that_simulate_takes(trace: Path, tmp_path: Pat
     assert model.step_s == pytest.approx(0.01, rel=0.5)
     assert math.isclose(model.alone_s(20), 0.03, rel_tol=0.6)
     assert "measured at east" in model.source
+    assert "last first token" in shown.stdout
+    assert "12/12" in shown.stderr
     assert _run("simulate", str(trace), *FLEET, "--engine", str(out)).exit_code == 0
 
 
@@ -120,6 +123,28 @@ def test_calibrate_tells_what_the_endpoint_says(tmp_path: Path) -> None:
     assert isinstance(shown.exception, FleetRefused)
     assert "401" in str(shown.exception)
     assert not (tmp_path / "engine.json").exists()
+
+
+def test_calibrate_needs_the_size_of_the_cache(tmp_path: Path) -> None:
+    shown = _run("calibrate", "chat", "--site", "east", "--endpoint", "http://127.0.0.1:9")
+    assert shown.exit_code == 2
+    assert "or --metrics" in shown.stderr
+
+
+def test_metrics_tell_the_cache_and_others_are_refused_with_their_url() -> None:
+    line = 'vllm:cache_config_info{block_size="128",engine="0",kv_cache_size_tokens="43648",num_gpu_blocks="341"} 1.0'
+    assert parse(f"# HELP x\n{line}\n", "http://x/metrics") == CacheConfig(kv_tokens=43648, block_tokens=128)
+    for other in ("", line.replace("kv_cache_size_tokens", "size"), line.replace("43648", "None")):
+        with pytest.raises(FleetUnreachable, match="http://x/metrics"):
+            parse(other, "http://x/metrics")
+
+
+def test_calibrate_says_which_batches_the_engine_did_not_run_at_once(tmp_path: Path) -> None:
+    with Engine(models=("chat",)) as engine:
+        engine.behave(first_token_s=0.03, token_s=0.01, max_num_seqs=2)
+        shown = _calibrate(engine, "site-token", "--out", str(tmp_path / "engine.json"), "--batches", "1,2,8")
+    assert shown.exit_code == 0, shown.output
+    assert "8 at once never all ran: left out" in shown.stderr
 
 
 def _calibrate(engine: Engine, key: str, *others: str) -> Result:

@@ -9,9 +9,10 @@ from autoscaling.simulate.outcome import Outcome
 from autoscaling.simulate.ports import Controller, Place
 from autoscaling.simulate.scenario import Scenario, Startup
 from autoscaling.simulate.traces import Request
+from clusters.batching import BatchingSpec
+from clusters.routing import Preset, RoutingSpec
 from clusters.scaling import AutoscalingSpec
 from clusters.spec import (
-    BatchingSpec,
     FleetSpec,
     IngressSpec,
     MachinesSpec,
@@ -19,9 +20,7 @@ from clusters.spec import (
     ModelSpec,
     PlacementSpec,
     PoolSpec,
-    Preset,
     Provider,
-    RoutingSpec,
     SiteSpec,
     Task,
 )

@@ -5,56 +5,95 @@ from pathlib import Path
 
 import pytest
 
-from autoscaling.simulate.calibration import Measured, fit, least_squares
+from autoscaling.simulate.calibration import FIRST_TOKEN, STEP, Answer, fit, together
 from autoscaling.simulate.cards import assumed_model
-from autoscaling.simulate.engine_model import EngineModel, load_model, save_model
+from autoscaling.simulate.engine_model import EngineModel, load_model, pairs, save_model
 from autoscaling.simulate.errors import BadModel, CannotFit, UnknownCard
+from autoscaling.simulate.least_squares import least_squares
 
 TRUE = EngineModel(
     source="made up",
     step_s=0.05,
     sequence_s=0.002,
     kv_token_s=2e-6,
+    admission_s=0.003,
     prefill_token_s=3e-4,
+    attention_s=2e-7,
     request_s=0.02,
     kv_tokens=9000,
 )
+SHAPES = [(1, 16), (1, 64), (1, 256), (1, 512), (2, 64), (4, 64), (8, 64), (16, 64), (16, 512)]
 
 
-def measured(noise: float = 0.0) -> list[Measured]:
+def measured(shapes: list[tuple[int, int]] = SHAPES, tokens: int = 64, noise: float = 0.0) -> list[list[list[Answer]]]:
     rng = random.Random(1)
-    made = []
-    for batch, prompt in [(1, 16), (1, 64), (1, 256), (1, 512), (2, 64), (4, 64), (8, 64), (16, 64), (16, 512)]:
-        for _ in range(3):
-            wrong = 1 + rng.uniform(-noise, noise)
-            tpot_s = TRUE.decode_s(batch, batch * (prompt + 32)) * wrong
-            made.append(Measured(batch, prompt, 64, TRUE.alone_s(prompt) * wrong, tpot_s))
-    return made
+    return [[batch(size, prompt, tokens, 1 + rng.uniform(-noise, noise)) for _ in range(3)] for size, prompt in shapes]
+
+
+def batch(size: int, prompt: int, tokens: int, slower: float = 1.0) -> list[Answer]:
+    """As an engine answers: the first request alone, the others with its second token, then all together."""
+    whole = pairs(0, prompt)
+    now = TRUE.request_s + TRUE.step_s + TRUE.prefill_s(1, prompt, whole)
+    times = [[now], *([] for _ in range(size - 1))]
+    others = size - 1
+    if others:
+        now += TRUE.decode_s(1, prompt) + TRUE.prefill_s(others, others * prompt, others * whole)
+        for each in times:
+            each.append(now)
+    while len(times[-1]) < tokens:
+        decoding = [each for each in times if len(each) < tokens]
+        now += TRUE.decode_s(len(decoding), sum(prompt + len(each) - 1 for each in decoding))
+        for each in decoding:
+            each.append(now)
+    return [Answer(0.0, tuple(slower * time for time in each), prompt, len(each)) for each in times]
 
 
 def test_exact_measurements_give_the_model_back() -> None:
     found = fit(measured(), 9000, "made up")
-    assert found.ttft_error < 1e-6
-    assert found.tpot_error < 1e-6
+    assert {check.what for check in found.checks} == {FIRST_TOKEN, STEP}
+    assert all(abs(check.error) < 1e-6 for check in found.checks)
     for name, value in TRUE.model_dump().items():
         assert getattr(found.model, name) == (pytest.approx(value, rel=1e-6) if isinstance(value, float) else value)
 
 
 def test_noise_moves_predictions_little() -> None:
     found = fit(measured(noise=0.05), 9000, "made up")
-    for batch, prompt in ((1, 100), (12, 300)):
-        assert found.model.decode_s(batch, batch * prompt) == pytest.approx(
-            TRUE.decode_s(batch, batch * prompt), rel=0.05
-        )
+    for size, prompt in ((1, 100), (12, 300)):
+        assert found.model.decode_s(size, size * prompt) == pytest.approx(TRUE.decode_s(size, size * prompt), rel=0.05)
         assert found.model.alone_s(prompt) == pytest.approx(TRUE.alone_s(prompt), rel=0.05)
-    assert 0 < found.ttft_error < 0.05
+    assert 0 < found.error(FIRST_TOKEN) < 0.05
+
+
+def test_one_spoiled_repetition_changes_nothing() -> None:
+    experiments = measured()
+    for repeated, (size, prompt) in zip(experiments, SHAPES, strict=True):
+        repeated[1] = batch(size, prompt, 64, slower=5.0)
+    assert fit(experiments, 9000, "made up").model.step_s == pytest.approx(TRUE.step_s, rel=1e-6)
+
+
+def test_events_with_several_tokens_count_as_many() -> None:
+    def coarse(answer: Answer) -> Answer:
+        return Answer(answer.sent, answer.times[::2], answer.prompt_tokens, answer.output_tokens)
+
+    experiments = [[[coarse(one) for one in same] for same in repeated] for repeated in measured(tokens=65)]
+    found = fit(experiments, 9000, "made up").model
+    assert found.decode_s(8, 1000) == pytest.approx(TRUE.decode_s(8, 1000), rel=0.05)
+    assert found.alone_s(300) == pytest.approx(TRUE.alone_s(300), rel=0.05)
+
+
+def test_a_batch_that_never_ran_together_is_left_out() -> None:
+    first, second = batch(2, 64, 20)
+    late = Answer(0.0, tuple(time + first.last for time in second.times), 64, 20)
+    assert not together([first, late])
+    found = fit([*measured(), [[first, late]] * 3], 9000, "made up")
+    assert found.model.step_s == pytest.approx(TRUE.step_s, rel=1e-6)
 
 
 def test_no_coefficient_is_negative() -> None:
-    falling = [Measured(1, n, 64, 0.5, 0.05) for n in (16, 64)] + [Measured(b, 16, 64, 0.5, 0.05 / b) for b in (2, 8)]
-    model = fit(falling, 100, "made up").model
+    quicker = [[batch(size, 64, 64, slower=1 / size)] for size in (1, 2, 4, 8)]
+    model = fit([*quicker, [batch(1, 256, 64)]], 100, "made up").model
     assert model.sequence_s == 0
-    assert model.kv_token_s == 0
+    assert model.kv_token_s >= 0
 
 
 def test_least_squares_leaves_out_what_the_rows_do_not_tell() -> None:
@@ -63,9 +102,14 @@ def test_least_squares_leaves_out_what_the_rows_do_not_tell() -> None:
 
 @pytest.mark.parametrize("kept", ["single", "batches"])
 def test_too_little_is_refused(kept: str) -> None:
-    some = [one for one in measured() if (one.batch == 1) == (kept == "single")]
+    some = [shape for shape in SHAPES if (shape[0] == 1) == (kept == "single")]
     with pytest.raises(CannotFit, match="needs"):
-        fit(some, 100, "made up")
+        fit(measured(some), 100, "made up")
+
+
+def test_answers_too_short_to_decode_together_are_refused() -> None:
+    with pytest.raises(CannotFit, match="ask for more tokens"):
+        fit(measured(tokens=4), 100, "made up")
 
 
 def test_a_model_comes_back_from_its_file(tmp_path: Path) -> None:

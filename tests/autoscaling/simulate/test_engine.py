@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from autoscaling.simulate.engine import Engine, Sequence
 from autoscaling.simulate.engine_model import EngineModel
-from clusters.spec import BatchingSpec
+from clusters.batching import BatchingSpec
 
 MODEL = EngineModel(
     source="made up", step_s=0.01, sequence_s=0.0005, kv_token_s=1e-6, prefill_token_s=1e-4, kv_tokens=100_000
 )
+ATTENTIVE = MODEL.model_copy(update={"admission_s": 2e-3, "attention_s": 3e-7})
 BATCHING = BatchingSpec(max_num_seqs=8, max_num_batched_tokens=512)
 
 
@@ -66,6 +67,28 @@ def test_a_prompt_longer_than_a_step_is_read_in_chunks() -> None:
     (told,), _ = run([Asked(0.0, 1200, 1)])
     assert told.first == pytest.approx(3 * 0.01 + 1200 * 1e-4)
     assert told.finished == told.first
+
+
+def test_attention_costs_a_chunked_prompt_as_much_as_a_whole_one() -> None:
+    (chunked,), _ = run([Asked(0.0, 1200, 1)], ATTENTIVE)
+    (whole,), _ = run([Asked(0.0, 1200, 1)], ATTENTIVE, BatchingSpec(max_num_seqs=8, max_num_batched_tokens=2048))
+    assert whole.first == pytest.approx(ATTENTIVE.alone_s(1200))
+    assert chunked.first == pytest.approx(whole.first + 2 * 0.01)
+
+
+def test_what_is_cached_is_still_attended_to() -> None:
+    blocks = tuple(range(20))
+    told, _ = run([Asked(0.0, 330, 1, blocks), Asked(1.0, 340, 1, blocks)], ATTENTIVE)
+    assert told[1].first - 1.0 == pytest.approx(0.01 + 2e-3 + 20 * 1e-4 + (20 * 320 + 200) * 3e-7)
+
+
+def test_every_request_costs_its_admission_once() -> None:
+    asked = [Asked(0.0, 400, 1), Asked(0.001, 10, 1), Asked(0.002, 10, 1)]
+    told, _ = run(asked, ATTENTIVE)
+    free = ATTENTIVE.model_copy(update={"admission_s": 0.0})
+    without, _ = run(asked, free)
+    later = [each.first - other.first for each, other in zip(told, without, strict=True)]
+    assert later == pytest.approx([0.002, 0.006, 0.006])
 
 
 def test_prefill_slows_those_that_decode() -> None:
@@ -167,15 +190,15 @@ asks = st.lists(
 @given(asks)
 @settings(max_examples=150, deadline=None)
 def test_leaps_end_where_single_steps_would(asked: list[Asked]) -> None:
-    told, engine = run(asked)
-    expected = step_by_step(asked)
+    told, engine = run(asked, ATTENTIVE)
+    expected = step_by_step(asked, ATTENTIVE)
     for one, (first, finished) in zip(told, expected, strict=True):
         assert one.first == pytest.approx(first, abs=1e-6)
         assert one.finished == pytest.approx(finished, abs=1e-6)
     assert engine.cache.used == 0
 
 
-def step_by_step(asked: list[Asked]) -> list[tuple[float, float]]:
+def step_by_step(asked: list[Asked], model: EngineModel) -> list[tuple[float, float]]:
     """Plain, and without a limit of the cache."""
     coming = sorted(range(len(asked)), key=lambda n: asked[n].at)
     waiting: list[int] = []
@@ -192,13 +215,22 @@ def step_by_step(asked: list[Asked]) -> list[tuple[float, float]]:
             now = asked[coming[0]].at
             continue
         budget = BATCHING.max_num_batched_tokens - len(left) - sum(unread.values())
+        admitted = 0
         while waiting and budget > 0 and len(unread) + len(left) < BATCHING.max_num_seqs:
             n = waiting.pop(0)
             unread[n] = asked[n].prompt
             budget -= asked[n].prompt
+            admitted += 1
         tokens = min(BATCHING.max_num_batched_tokens - len(left), sum(unread.values()))
         context = sum(asked[n].prompt + had[n] - 1 for n in left)
-        now += MODEL.decode_s(len(left), context) + tokens * MODEL.prefill_token_s
+        spare, attended = tokens, 0
+        for n in unread:
+            read = min(spare, unread[n])
+            spare -= read
+            begun = asked[n].prompt - unread[n]
+            attended += sum(begun + position for position in range(read))
+        # As `pairs` counts them: each token has half of itself before it.
+        now += model.decode_s(len(left), context) + model.prefill_s(admitted, tokens, attended + tokens / 2)
         for n in list(left):
             left[n] -= 1
             had[n] += 1

@@ -1,6 +1,6 @@
 """The queue of those that found every site full."""
 
-from clusters.spec import HoldSpec
+from clusters.routing import HoldSpec
 from serve_app.relay.holding import Holding
 
 

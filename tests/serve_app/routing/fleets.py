@@ -7,10 +7,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from clusters.routing import NEED_SETTINGS, HealthSpec, PolicySpec, Preset, RoutingSpec
 from clusters.spec import (
-    NEED_SETTINGS,
     FleetSpec,
-    HealthSpec,
     HostedModelSpec,
     HostedSpec,
     IngressSpec,
@@ -18,12 +17,9 @@ from clusters.spec import (
     Market,
     ModelSpec,
     PlacementSpec,
-    PolicySpec,
     PoolSpec,
-    Preset,
     Protocol,
     Provider,
-    RoutingSpec,
     SiteSpec,
     Task,
 )
@@ -105,7 +101,7 @@ def names(spec: FleetSpec) -> tuple[str, ...]:
 
 
 def placement(site: str, model: str = "m", **fields: Any) -> PlacementSpec:
-    return PlacementSpec(model=model, site=site, pool="p", **fields)
+    return PlacementSpec(model=model, site=site, pool="p", **({"batching": {"max_num_seqs": 64}} | fields))
 
 
 def with_policy(preset: Preset, **settings: Any) -> RoutingSpec:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from clusters.spec import Market, Preset, Provider
+from clusters.routing import Preset
+from clusters.spec import Market, Provider
 from serve_app.routing.candidates import IDLE, candidates
 from serve_app.routing.quotes import EXPLORE
 from tests.serve_app.routing.fleets import (

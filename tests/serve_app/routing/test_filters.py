@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from clusters.spec import HealthSpec, HoldSpec, ModelSpec, RoutingSpec, Task
+from clusters.routing import HealthSpec, HoldSpec, RoutingSpec
+from clusters.spec import ModelSpec, Task
 from clusters.state import Observation
 from serve_app.routing.facts import Facts
 from tests.serve_app.routing.fleets import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clusters.spec import HealthSpec
+from clusters.routing import HealthSpec
 from serve_app.routing.health import HEALTHY, LEAST_SHARE, PROBE_S, Health
 
 SITES = ("a", "b", "c", "d")

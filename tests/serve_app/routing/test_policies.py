@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 from msgspec.structs import replace
 
-from clusters.spec import Market, PolicySpec, Preset, RoutingSpec
+from clusters.routing import PolicySpec, Preset, RoutingSpec
+from clusters.spec import Market
 from serve_app.routing.policies import UnknownPolicy
 from tests.serve_app.routing.fleets import (
     FACTS,

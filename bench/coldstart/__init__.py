@@ -1,0 +1,1 @@
+"""How long a placement that sleeps takes to its first token, beside plain vLLM: `make bench-coldstart`."""

@@ -1,0 +1,1 @@
+"""How a real placement follows its load."""

@@ -1,0 +1,132 @@
+"""A site's nodes: which are asked for where placements have several pools, and who hears of the end of spot nodes."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import ray
+from ray import serve
+from ray._private.state import available_resources_per_node
+from ray.autoscaler.sdk import request_resources
+from ray.exceptions import RayError
+from ray.experimental.internal_kv import internal_kv_get_gcs_client
+
+from autoscaling import ray_notes
+from autoscaling.mix import Memory, Mix, Node, Want, decide
+from autoscaling.ray_notes import Word
+from clusters.mix import SpotSpec
+from clusters.packing import alone
+from clusters.render import AGENT_APP
+from clusters.spec import PlacementSpec, PoolSpec
+from clusters.state import NodeNotice, SiteState
+from serve_app.notices import Watchers
+from serve_app.site_args import NodesAppArgs
+
+logger = logging.getLogger("ray.serve")
+
+MIX_INTERVAL_S = 0.2
+"""Short: a replica that Ray's autoscaler sees waiting before we have asked for its node gets one of Ray's choice."""
+NOTICES_INTERVAL_S = 1.0
+REPEAT_INTERVAL_S = 30.0
+"""Between two equal requests, in case somebody else has replaced ours."""
+WORD_LIFETIME_S = 10.0
+TIMEOUT_S = 5.0
+
+
+class SiteNodes:
+    """One replica per site that has spot pools."""
+
+    def __init__(self, args: NodesAppArgs):
+        self._pools = {pool.name: pool for pool in args.pools}
+        self._mixed = args.mixed
+        self._replicas: dict[str, int] = {}
+        self._notices: tuple[NodeNotice, ...] = ()
+        self._mix = Mix({}, {}, Memory())
+        self._asked_at = 0.0
+        self._tasks = [asyncio.create_task(Watchers(args.notices).keep())]
+        if self._mixed:
+            self._tasks += [asyncio.create_task(self._hear_notices()), asyncio.create_task(self._keep_mix())]
+
+    def check_health(self) -> None:
+        ended = [task for task in self._tasks if task.done()]
+        if ended:
+            raise RuntimeError("the site's nodes are no longer looked after") from ended[0].exception()
+
+    def __del__(self) -> None:
+        """Serve calls this when the replica is to end. If there is a next one, it asks anew long before Ray's idle
+        timeout."""
+        if self._asked_at:
+            self._asked_at = 0.0
+            request_resources(bundles=[])
+
+    async def _keep_mix(self) -> None:
+        """For ever. While Ray does not answer, what was asked for stands."""
+        while True:
+            try:
+                await asyncio.wait_for(asyncio.to_thread(self._ask), TIMEOUT_S)
+            except (RayError, TimeoutError) as error:
+                logger.warning("the nodes asked for stay as they are: %s: %s", type(error).__name__, error)
+            await asyncio.sleep(MIX_INTERVAL_S)
+
+    async def _hear_notices(self) -> None:
+        """From the agent, for ever. While it does not answer, the last ones stand."""
+        agent: Any = None
+        while True:
+            try:
+                if agent is None:
+                    agent = await asyncio.to_thread(serve.get_app_handle, AGENT_APP)
+                state: SiteState = await asyncio.wait_for(agent.state.remote(), TIMEOUT_S)
+                self._notices = state.notices
+            except (RayError, serve.exceptions.RayServeException, TimeoutError):
+                agent = None
+            await asyncio.sleep(NOTICES_INTERVAL_S)
+
+    def _ask(self) -> None:
+        now = time.time()
+        nodes = standing(self._pools.values(), self._mixed, {notice.node for notice in self._notices})
+        wants = [self._want(placement, placement.spot, nodes, now) for placement in self._mixed if placement.spot]
+        mix = decide(wants, nodes, self._notices, self._mix.memory, now)
+        changed = mix.nodes != self._mix.nodes
+        if changed or not 0 <= now - self._asked_at < REPEAT_INTERVAL_S:
+            request_resources(bundles=[{self._pools[pool].resource: 1} for pool in Counter(mix.nodes).elements()])
+            self._asked_at = now
+        if changed:
+            for model, reason in mix.reasons.items():
+                logger.info("rayfleet asks for nodes of %s: %s", model, reason)
+        self._mix = mix
+
+    def _want(self, placement: PlacementSpec, spot: SpotSpec, nodes: list[Node], now: float) -> Want:
+        """As many as the autoscaler's latest word says; until the first one, those that it has."""
+        # Not as the agent says: it hears a second later, and Ray may then have chosen a node already.
+        word = ray_notes.read(placement.model, Word)
+        if word is not None and now - word.at <= WORD_LIFETIME_S:
+            self._replicas[placement.model] = word.target
+        pools = tuple(self._pools[name] for name in placement.pools)
+        if placement.model in self._replicas:
+            count = alone(pools, placement, self._replicas[placement.model]).nodes
+        else:
+            count = sum(placement.model in node.models for node in nodes)
+        return Want(placement.model, count, spot, pools)
+
+
+def standing(pools: Iterable[PoolSpec], mixed: Iterable[PlacementSpec], noticed: set[str]) -> list[Node]:
+    """The living nodes of these pools. Raises RayError."""
+    of = {pool.resource: pool.name for pool in pools}
+    pins = {placement.resource: placement.model for placement in mixed}
+    available = available_resources_per_node()
+    leaving = noticed | set(internal_kv_get_gcs_client().get_draining_nodes(timeout=TIMEOUT_S))
+    return [
+        Node(of[own], _users(node["Resources"], available[node["NodeID"]], pins), node["NodeID"] in leaving)
+        for node in ray.nodes()
+        if node["Alive"] and node["NodeID"] in available
+        for own in node["Resources"].keys() & of.keys()
+    ]
+
+
+def _users(total: Mapping[str, float], free: Mapping[str, float], pins: Mapping[str, str]) -> frozenset[str]:
+    """Whose replicas are there, by what they took of the node's resources; "" for placements of the pool alone."""
+    taken = (name for name in total if name.startswith(("pool:", "placement:")) and free.get(name, 0) < total[name])
+    return frozenset(pins.get(name, "") for name in taken)
