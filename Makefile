@@ -13,10 +13,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit check format bench-router bench-weights bench-autoscaling bench-coldstart bench-simulator bench-batching demo-model lock clean
+.PHONY: help install demo test test-unit check format bench-router bench-weights bench-autoscaling bench-scaling bench-coldstart bench-simulator bench-batching demo-model lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Install everything into .venv (a few minutes; instant when nothing changed)
 
@@ -47,6 +47,9 @@ bench-weights: install ## Measure how releases move, beside other clients (ARGS=
 
 bench-autoscaling: install ## Simulate scaling policies at equal service (ARGS="--trace PATH --spot PATH…", or --synthetic)
 	$(BIN)/python -m bench.autoscaling $(ARGS)
+
+bench-scaling: install ## Time a real placement of 0 to 3 replicas: up, down, asleep and awake (ARGS=--strict: fail on a missed goal)
+	$(BIN)/python -m bench.scaling $(ARGS)
 
 bench-coldstart: install ## Wake a sleeping placement, beside plain vLLM (ARGS="--model DIR --runs 5", --strict: fail on a missed goal)
 	$(BIN)/python -m bench.coldstart $(ARGS)

@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 import yaml
 
-from clusters.spec import FleetSpec, Loading, Market, PlacementSpec, SiteSpec
+from clusters.notices.notice import NoticeSource
+from clusters.spec import FleetSpec, Loading, PlacementSpec, SiteSpec
 
 AGENT_APP = "fleet-agent"
 INGRESS_APP = "rayfleet"
@@ -107,14 +108,12 @@ def _replicator_app(fleet: FleetSpec, site: SiteSpec) -> Config:
 
 
 def _nodes_app(fleet: FleetSpec, site: SiteSpec) -> list[Config]:
-    """None where all nodes stay and the replicas' own demand says which to start."""
-    if not any(pool.market is Market.SPOT for pool in site.pools):
+    """None where no notice can come and the replicas' own demand says which nodes to start."""
+    notices = {pool.name: site.notice_source(pool).value for pool in site.pools}
+    mixed = [_plain(placement) for placement in fleet.placements_at(site.name) if placement.spot]
+    if not mixed and set(notices.values()) == {NoticeSource.NONE}:
         return []
-    args = {
-        "pools": [_plain(pool) for pool in site.pools],
-        "notices": {pool.name: site.notice_source(pool).value for pool in site.pools},
-        "mixed": [_plain(placement) for placement in fleet.placements_at(site.name) if placement.spot],
-    }
+    args = {"pools": [_plain(pool) for pool in site.pools], "notices": notices, "mixed": mixed}
     return [{"name": NODES_APP, "route_prefix": None, "import_path": "serve_app.site:nodes", "args": args}]
 
 

@@ -13,7 +13,9 @@ import yaml
 from pydantic import BaseModel
 
 from clusters import routing, spec
+from clusters.batching import BatchingSpec, SpeculationSpec
 from clusters.launch.stores import bucket_policy
+from clusters.mix import SpotSpec
 from clusters.scaling import AutoscalingSpec, PlannerSpec, ScalingPolicy
 from clusters.storage import StoreSpec, Verify, WeightsSpec
 from serve_app import errors
@@ -43,6 +45,9 @@ SETTINGS: dict[type[BaseModel], str] = {
     WeightsSpec: "weights.",
     StoreSpec: "store.",
     AutoscalingSpec: "autoscaling.",
+    BatchingSpec: "batching.",
+    SpotSpec: "spot.",
+    SpeculationSpec: "speculation.",
 }
 """How a table of the docs names the fields of each."""
 
@@ -54,7 +59,9 @@ def settings() -> Iterator[tuple[str, str]]:
             if not isinstance(field.default, BaseModel):
                 default = "required" if field.is_required() else written(field.get_default(call_default_factory=True))
                 yield prefix + name, default
-    yield "loading", written(spec.PlacementSpec.model_fields["loading"].default)
+    for name in ("loading", "prefix_caching", "speculation", "warm_up_s", "engine"):
+        yield name, written(spec.PlacementSpec.model_fields[name].get_default(call_default_factory=True))
+    yield "pools.notices", written(spec.PoolSpec.model_fields["notices"].default)
 
 
 def written(default: Any) -> str:

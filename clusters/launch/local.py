@@ -23,6 +23,7 @@ from clusters.launch.processes import LaunchError, Run, clean_environment, end, 
 from clusters.launch.ray_head import RayHead
 from clusters.launch.stores import LocalStore, environ_for_all, start_store
 from clusters.machine_nodes import pins
+from clusters.notices.notice import NoticeSource
 from clusters.render import ingress_config, site_config, to_yaml
 from clusters.spec import FleetSpec, KeySpec, SiteSpec
 
@@ -111,6 +112,8 @@ def localise(
                 "endpoint": f"http://127.0.0.1:{block.serve}",
                 "token_env": site.token_variable,
                 "store": stores[site.name].spec,
+                # Nobody takes this machine back, and no metadata server is there to ask.
+                "pools": tuple(pool.model_copy(update={"notices": NoticeSource.NONE}) for pool in site.pools),
             }
         )
         for site, block in zip(declared.sites, blocks, strict=False)

@@ -33,7 +33,7 @@ def tensor_app(args: ModelAppArgs) -> Application:
         ray_actor_options={
             "num_cpus": placement.cpus,
             "num_gpus": placement.gpus,
-            "resources": {args.pool.resource: 0.001},
+            "resources": {args.placement.resource: 0.001},
         },
         autoscaling_config=autoscaling_config(placement.autoscaling),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from openai import OpenAI
 
 from clusters.launch import local as launch
@@ -60,13 +61,26 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleet]:
     if running := os.environ.get("RAYFLEET_TEST_DIR"):
         yield launch.load(Path(running))
         return
-    started = bring_up(ROOT / "fleet.yaml", tmp_path_factory.mktemp("fleet"), free_port(), console())
+    directory = tmp_path_factory.mktemp("fleet")
+    started = bring_up(_fleet_file(directory), directory / "run", free_port(), console())
     try:
         yield started
     finally:
         launch.tear_down(started, keep_logs=True)
     assert not find(started.run.id), "processes of the run are left"
     assert not started.temp_dir.exists()
+
+
+def _fleet_file(directory: Path) -> Path:
+    """The demo's, of one replica per placement: what more there was would have no core to run on."""
+    declared = yaml.safe_load((ROOT / "fleet.yaml").read_text())
+    for model in declared["models"]:
+        model["source"] = str(ROOT / model["source"])
+    for placement in declared["placements"]:
+        placement["autoscaling"] = {**placement.get("autoscaling", {}), "max_replicas": 1}
+    file = directory / "fleet.yaml"
+    file.write_text(yaml.safe_dump(declared, sort_keys=False))
+    return file
 
 
 @pytest.fixture(scope="session")
