@@ -78,6 +78,8 @@ def _fleet_file(directory: Path) -> Path:
         model["source"] = str(ROOT / model["source"])
     for placement in declared["placements"]:
         placement["autoscaling"] = {**placement.get("autoscaling", {}), "max_replicas": 1}
+    # Minutes less for each test in which a site falls silent.
+    declared["routing"]["first_byte_timeout_s"] = 45
     file = directory / "fleet.yaml"
     file.write_text(yaml.safe_dump(declared, sort_keys=False))
     return file
