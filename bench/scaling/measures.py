@@ -47,8 +47,8 @@ def measure(local: LocalFleet, say: Callable[[str], None]) -> Figures:
         _awake(local)
         time.sleep(STEADY_S)
         say(f"{MANY} streams")
-        stepped = time.time()
         with streams(*load, MANY - FEW, tally):
+            stepped = time.time()
             figures.up_replica_s = _until(lambda: _replicas(local) > 1)
             _until(lambda: _replicas(local) == _target(local))
             figures.most_replicas = _replicas(local)

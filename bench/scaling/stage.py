@@ -23,12 +23,13 @@ SCALING: dict[str, Any] = {
     "min_replicas": 0,
     "max_replicas": MOST,
     "target_queue_depth": 4,
+    "panic_window_s": 1.5,
     "window_s": 10,
     "scale_down_delay_s": 30,
     "scale_to_zero_delay_s": 30,
     "start_up_s": 30,
 }
-"""Defaults but for delays that would take this benchmark an hour."""
+"""Defaults but for a short look at bursts, and for delays that would take this benchmark an hour."""
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def set_stage(directory: Path) -> Iterator[LocalFleet]:
 def decisions(local: LocalFleet) -> list[tuple[float, str]]:
     """What the autoscaler said it changed: seconds since the epoch, and its words."""
     found = []
-    for log in Path(local.heads[SITE].temp_dir).glob("session_*/logs/serve/controller_*.log"):
+    for log in Path(local.heads[SITE].temp_dir).glob("session_latest/logs/serve/controller_*.log"):
         for line in log.read_text(errors="replace").splitlines():
             stamp, marker, words = line.partition(" -- rayfleet scales ")
             if marker:

@@ -57,7 +57,8 @@ def test_only_endpoints_stores_and_keys_differ_from_what_is_declared(declared: F
     assert local.fleet.routing == declared.routing
     for site, here in zip(declared.sites, local.fleet.sites, strict=True):
         changed = {name for name, value in here if value != getattr(site, name)}
-        assert changed <= {"endpoint", "store", "token_env"}
+        assert changed <= {"endpoint", "store", "token_env", "pools"}
+        assert [pool.model_copy(update={"notices": None}) for pool in here.pools] == list(site.pools)
         assert here.token_variable == site.token_variable
 
 

@@ -24,6 +24,16 @@ ERROR = {
     },
 }
 REFUSED = {"description": "an error in OpenAI's shape", "content": {"application/json": {"schema": ERROR}}}
+TENSOR_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "additionalProperties": False,
+    "properties": {"error": {"type": "string"}},
+}
+TENSORS_REFUSED = {
+    "description": "an error in the Open Inference Protocol's shape",
+    "content": {"application/json": {"schema": TENSOR_ERROR}},
+}
 NUMBER = {"type": ["number", "null"]}
 FIELDS: dict[str, Any] = {
     "model": {"anyOf": [{"enum": ["chat", "embed"]}, {"type": "string"}]},
@@ -51,10 +61,12 @@ def document(app: FastAPI) -> dict[str, Any]:
     paths = {path: operations for path, operations in told["paths"].items() if not path.endswith("/drain")}
     paths |= {path: {"post": _inference(route)} for path, route in ROUTES.items() if not route.form}
     paths["/fleet/route"]["post"]["requestBody"] = paths["/v1/chat/completions"]["post"]["requestBody"]
-    for operations in paths.values():
+    for path, operations in paths.items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            operation["responses"] |= {"4XX": REFUSED}
+            operation["responses"] |= {
+                "4XX": REFUSED if path in ROUTES or not path.startswith("/v2") else TENSORS_REFUSED
+            }
     return {**told, "paths": paths}
 
 
