@@ -50,8 +50,7 @@ def first_token_s(endpoint: str, key: str, model: str) -> float:
 def _stream_until(
     endpoint: str, key: str, model: str, together: threading.Barrier, stop: threading.Event, tally: Tally
 ) -> None:
-    # Whose certificates it would read at length.
-    with httpx.Client(timeout=TIMEOUT_S, verify=False) as client:
+    with httpx.Client(timeout=TIMEOUT_S) as client:
         together.wait()
         while not stop.is_set():
             failure = _failure(client, endpoint, key, model)

@@ -85,7 +85,7 @@ def site_supply(
     if stale is not None:
         succeeded_at = books.health.succeeded_at(*candidate.place)
         if succeeded_at is None or now - succeeded_at > routing.state_max_age_s:
-            return Rejection(stale, Kind.OUT)
+            return Rejection(stale, Kind.FULL if _late(observation) else Kind.OUT)
     placement = observation.state.placement(candidate.model) if observation.state is not None else None
     out = _out_of_order(candidate, observation, placement, believed=stale is None)
     if out is not None:
@@ -121,6 +121,11 @@ def hosted_supply(candidate: Candidate, books: Books, now: float) -> Supply | Re
     return _supply(
         candidate, books, verdict, now, slots=candidate.slots, max_load=1.0, round_trip_s=HOSTED_ROUND_TRIP_S
     )
+
+
+def _late(observation: Observation) -> bool:
+    """The latest reading did not fail, and the next one is under way: in a moment it is known how the site is."""
+    return observation.read_at is not None and not observation.error
 
 
 def _out_of_order(

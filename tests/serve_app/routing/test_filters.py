@@ -83,7 +83,8 @@ def test_a_site_without_a_placement_of_the_model_does_not_serve_it() -> None:
         (observation("a", readiness="starting", replicas=0), True),
         (observation("a", readiness="failed", replicas=0), False),
         (observation("a", drain_s=5), False),
-        (observation("a", age_s=9), False),
+        (observation("a", age_s=9), True),
+        (observation("a", age_s=9).model_copy(update={"error": "refused"}), False),
     ],
 )
 def test_a_request_may_wait_for_what_comes_back_by_itself(seen: Observation, full: bool) -> None:

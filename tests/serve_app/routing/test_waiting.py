@@ -99,5 +99,12 @@ def test_a_last_resort_that_answers_still_wakes_a_site() -> None:
     assert (choice.target, choice.last_resort, choice.awaited) == ("api", True, Awaited("a", waking=True))
 
 
+def test_a_reading_that_is_only_late_is_waited_for_and_one_that_failed_is_not() -> None:
+    late = observation("a", age_s=7)
+    assert Desk(fleet(site("a")), state(late)).choose().full
+    failed = late.model_copy(update={"error": "ConnectionRefusedError"})
+    assert not Desk(fleet(site("a")), state(failed)).choose().full
+
+
 def test_where_all_is_well_nobody_waits() -> None:
     assert desk("a", "b").choose().awaited is None
