@@ -46,6 +46,8 @@ class Failed:
     """The prompt does not fit there."""
     begun: bool = False
     """There was a part of an answer."""
+    passing: bool = False
+    """The site's proxy does not know the model: for a moment, while Serve tells it of other replicas."""
 
 
 class Verdict(Enum):
@@ -183,7 +185,9 @@ class Attempt:
             case Verdict.ASTRAY:
                 # A route that an engine lacks must not make one client's requests speak against it.
                 lacking = self.status in (404, 405) and self._exchange.call.route not in USUAL
-                self._fail(Failed(f"status {self.status}", ill=not lacking))
+                own = self._exchange.relay.targets[self.target].hosted is None
+                passing = own and self.status == 404 and not lacking
+                self._fail(Failed(f"status {self.status}", ill=not lacking, passing=passing))
 
     def on_lost(self, reason: str, unseen: bool) -> None:
         self.connection = None

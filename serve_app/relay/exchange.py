@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from serve_app.relay.relay import Relay
 
 
+RETURN_S = 0.5
+
+
 class Exchange:
     """Made for one call. The door tells it of the client, attempts and deliveries of the target."""
 
@@ -256,10 +259,18 @@ class Exchange:
             attempt.start()
         elif choice.full:
             self._hold(choice)
+        elif any(failure.passing for failure in self._failures.values()):
+            self.relay.loop.call_later(RETURN_S, self._return)
         elif self._failures:
             self._give_up()
         else:
             self._refuse(_nobody(choice, self.facts.model, self.relay.routing.poll_interval_s))
+
+    def _return(self) -> None:
+        """Nobody else can serve: to the places whose trouble should have passed by now."""
+        if not self._over:
+            self._failures = {name: failure for name, failure in self._failures.items() if not failure.passing}
+            self._try()
 
     def _plan_hedge(self, choice: Choice) -> None:
         spec = self.relay.routing.hedge

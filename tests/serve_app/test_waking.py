@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.fakes.site import FakeSite
+from tests.fakes.site import FakeSite, error
 from tests.serve_app.asking import CHAT, metric, post, sent
 from tests.serve_app.conftest import Endpoint, fleet_spec, serving
 from tests.serve_app.waiting import wait_for
@@ -50,6 +50,17 @@ def test_who_never_wakes_costs_the_client_no_more_than_wake_s(east: FakeSite) ->
         answer = post(endpoint, CHAT)
     assert answer.status == 429
     assert answer.headers["retry-after"]
+
+
+def test_a_site_whose_proxy_forgets_the_model_for_a_moment_is_asked_again(three_sites: list[FakeSite]) -> None:
+    north = three_sites[2]
+    with serving(fleet_spec([north])) as endpoint:
+        north.plan(error(404))
+        answer = post(endpoint, CHAT)
+        assert (answer.status, answer.headers["x-rayfleet-attempts"]) == (200, "2")
+        north.plan(*[error(404)] * 3)
+        assert post(endpoint, CHAT).status == 502, "not for ever"
+    north.heal()
 
 
 def test_a_site_that_is_awake_answers_at_once_and_nobody_is_woken(east: FakeSite, three_sites: list[FakeSite]) -> None:
