@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from serve_app.relay.relay import Relay
 
 
-RETURN_S = 0.5
+RETURN_S = 1.0
 
 
 class Exchange:
