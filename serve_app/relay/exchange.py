@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 RETURN_S = 1.0
+"""Until a place whose trouble passes is asked again, where no other one remains."""
 
 
 class Exchange:
@@ -250,8 +251,11 @@ class Exchange:
 
     def _go(self, choice: Choice) -> None:
         if choice.target is not None:
-            # A sleeper is woken by what goes to a last resort in its stead.
-            self._wait_for(choice if choice.last_resort else None)
+            if choice.last_resort:
+                # A sleeper is woken by what goes there in its stead.
+                self._wait_for(choice)
+            elif self._awaited is not None:
+                self._wait_for(None)
             self.record.attempts += 1
             self.record.site = choice.target
             attempt = Attempt(self, choice, choice.target)
