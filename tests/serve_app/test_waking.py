@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.fakes.site import FakeSite, error
+from tests.fakes.site import HANG, FakeSite, error
 from tests.serve_app.asking import CHAT, metric, post, sent
 from tests.serve_app.conftest import Endpoint, fleet_spec, serving
+from tests.serve_app.faults.fleets import hosted, with_hosted
 from tests.serve_app.waiting import wait_for
 
 
@@ -67,3 +68,16 @@ def test_a_site_that_is_awake_answers_at_once_and_nobody_is_woken(east: FakeSite
         answer = post(both, CHAT)
         assert (answer.status, answer.headers["x-rayfleet-site"]) == (200, "west")
     assert not east.held
+
+
+def test_what_a_last_resort_answers_wakes_the_sleeper_all_the_same(east: FakeSite, sites: list[FakeSite]) -> None:
+    provider = sites[1]
+    offer = {"model": "chat", "name": "chat", "usd_per_million_input": 1, "usd_per_million_output": 1}
+    api = hosted("api", f"{provider.endpoint}/v1", models=[offer])
+    provider.plan(HANG)
+    with serving(with_hosted(fleet_spec([east]), api), {"api": provider.token}) as endpoint:
+        with sent(endpoint, CHAT):
+            wait_for(lambda: len(provider.requests) == 1)
+            wait_for(lambda: east.held == {"chat": 1})
+            assert metric(endpoint, "rayfleet_held_requests") == 0
+        wait_for(lambda: not east.held)
