@@ -88,7 +88,7 @@ def test_one_failure_costs_one_attempt(endpoint: Endpoint, engines: list[Engine]
 def test_a_reset_before_the_head_costs_one_attempt(endpoint: Endpoint, engines: list[Engine], stream: bool) -> None:
     engines[0].always(RESET)
     assert_served(post(endpoint, CHAT, stream=stream), "west", 2)
-    assert all(request.outcome == "broken" for request in engines[0].seen().requests)
+    wait_for(lambda: all(request.outcome == "broken" for request in engines[0].seen().requests))
     assert requests(*engines)[1:] == [1, 0]
 
 
