@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from serve_app.relay.exchange import Exchange
 
 MAX_QUOTE_BYTES = 2**16
+FORGETFUL_S = 1.0
+"""So long Serve may take to tell a site's proxy of other replicas."""
 USUAL = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 """Routes that every engine of such a model has."""
 CONTEXT = (b"maximum context length", b"context_length_exceeded", b"maximum model length")
@@ -41,13 +43,13 @@ class Failed:
     ill: bool = True
     """Whether it speaks against the target's health. Being busy does not."""
     rest_s: float = 0.0
-    """For so long it asked to be left alone."""
+    """For so long it is left alone, by all."""
     too_long: bool = False
     """The prompt does not fit there."""
     begun: bool = False
     """There was a part of an answer."""
     passing: bool = False
-    """The site's proxy does not know the model: for a moment, while Serve tells it of other replicas."""
+    """Once rested it may be asked again: the site's proxy does not know the model, while Serve tells it of others."""
 
 
 class Verdict(Enum):
@@ -181,13 +183,15 @@ class Attempt:
                 self._exchange.refused(self, self._body)
             case Verdict.BUSY:
                 busy = self.status in (408, 429)
-                self._fail(Failed(f"status {self.status}", quote=self._quote(), ill=not busy, rest_s=self._rest_s()))
+                rest_s = self._rest_s() if busy else 0.0
+                self._fail(Failed(f"status {self.status}", quote=self._quote(), ill=not busy, rest_s=rest_s))
             case Verdict.ASTRAY:
                 # A route that an engine lacks must not make one client's requests speak against it.
                 lacking = self.status in (404, 405) and self._exchange.call.route not in USUAL
                 own = self._exchange.relay.targets[self.target].hosted is None
                 passing = own and self.status == 404 and not lacking
-                self._fail(Failed(f"status {self.status}", ill=not lacking, passing=passing))
+                rest_s = FORGETFUL_S if passing else 0.0
+                self._fail(Failed(f"status {self.status}", ill=not lacking, rest_s=rest_s, passing=passing))
 
     def on_lost(self, reason: str, unseen: bool) -> None:
         self.connection = None

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from serve_app.relay.relay import Relay
 
 
-RETURN_S = 1.0
-"""Until a place whose trouble passes is asked again, where no other one remains."""
-
-
 class Exchange:
     """Made for one call. The door tells it of the client, attempts and deliveries of the target."""
 
@@ -176,7 +172,7 @@ class Exchange:
             return  # the hedge is still out
         if self.record.attempts >= self.relay.routing.max_attempts:
             self._give_up()
-        elif not self.relay.retries.spend():
+        elif not self.relay.may_retry(target, self.facts.model):
             self.relay.telemetry.retry_denied()
             self._give_up()
         else:
@@ -246,7 +242,7 @@ class Exchange:
         self._go(self._choose())
 
     def _choose(self) -> Choice:
-        excluded = {target: failure.reason for target, failure in self._failures.items()} if self._failures else {}
+        excluded = {name: failure.reason for name, failure in self._failures.items() if not failure.passing}
         return self.relay.choose(self.call.request_id, self.facts, excluded)
 
     def _go(self, choice: Choice) -> None:
@@ -263,18 +259,10 @@ class Exchange:
             attempt.start()
         elif choice.full:
             self._hold(choice)
-        elif any(failure.passing for failure in self._failures.values()):
-            self.relay.loop.call_later(RETURN_S, self._return)
         elif self._failures:
             self._give_up()
         else:
             self._refuse(_nobody(choice, self.facts.model, self.relay.routing.poll_interval_s))
-
-    def _return(self) -> None:
-        """Nobody else can serve: to the places whose trouble should have passed by now."""
-        if not self._over:
-            self._failures = {name: failure for name, failure in self._failures.items() if not failure.passing}
-            self._try()
 
     def _plan_hedge(self, choice: Choice) -> None:
         spec = self.relay.routing.hedge

@@ -119,6 +119,11 @@ class Relay:
         """Where a request would go now, and why. Nothing is sent."""
         return self._router.choose(facts, self._fleet(), {}, time.monotonic()).explanation()
 
+    def may_retry(self, target: str, model: str) -> bool:
+        """After a failure there. Who leaves a place that is ejected adds no load to anything but the places that are to
+        do its work; where trouble is everywhere, most places are not."""
+        return self.books.health.is_ejected(target, model) or self.retries.spend()
+
     def awaits(self, model: str, before: str | None, site: str | None) -> None:
         """A request waits for another site than before."""
         if before is not None:
@@ -154,8 +159,8 @@ class Relay:
         self.telemetry.attempt_failed(attempt.target, failure.reason)
         if failure.ill:
             self.books.health.failed(attempt.target, facts.model, failure.reason, now)
-        elif failure.rest_s:
-            self.books.health.rest(attempt.target, facts.model, failure.rest_s, now)
+        if failure.rest_s:
+            self.books.health.rest(attempt.target, facts.model, failure.reason, failure.rest_s, now)
 
     def broke(self, attempt: Attempt, facts: Facts, reason: str) -> None:
         """An answer that had begun broke."""

@@ -43,6 +43,7 @@ class _Record:
         "probed_at",
         "readmitted_at",
         "reason",
+        "rests_for",
         "rests_until",
         "succeeded_at",
         "successes",
@@ -64,6 +65,7 @@ class _Record:
         self.readmitted_at: float | None = None
         self.succeeded_at: float | None = None
         self.rests_until: float | None = None
+        self.rests_for = ""
 
     def turn(self, now: float, half_s: float) -> None:
         """Forget what the window has left behind."""
@@ -123,9 +125,10 @@ class Health:
         self._record((site, model), now).probed_at = now
         self.changed.add((site, model))
 
-    def rest(self, site: str, model: str, seconds: float, now: float) -> None:
-        """The place asked to be left alone for so long (`Retry-After`). That is no illness."""
-        self._record((site, model), now).rests_until = now + min(seconds, self._spec.max_ejection_s)
+    def rest(self, site: str, model: str, reason: str, seconds: float, now: float) -> None:
+        """The place is left alone for so long. That is no illness."""
+        record = self._record((site, model), now)
+        record.rests_until, record.rests_for = now + min(seconds, self._spec.max_ejection_s), reason
         self.changed.add((site, model))
 
     def verdict(self, site: str, model: str, now: float) -> Verdict:
@@ -133,7 +136,7 @@ class Health:
         if record is None:
             return HEALTHY
         if record.rests_until is not None and now < record.rests_until:
-            return Verdict(f"asked to be left alone for {record.rests_until - now:.1f} s more", resting=True)
+            return Verdict(f"rests for {record.rests_until - now:.1f} s more: {record.rests_for}", resting=True)
         if record.ejected_until is None:
             return self._ramping(record, now)
         if now < record.ejected_until:
@@ -141,6 +144,10 @@ class Health:
         if record.probed_at is not None and now - record.probed_at < PROBE_S:
             return Verdict(f"a probe is under way: {record.reason}")
         return Verdict(probe=True)
+
+    def is_ejected(self, site: str, model: str) -> bool:
+        """Also while a probe may go there."""
+        return (site, model) in self._ejected
 
     def succeeded_at(self, site: str, model: str) -> float | None:
         """The time of the latest success."""

@@ -43,7 +43,7 @@ def test_retry_after_is_honoured(three_engines: list[Engine], engines: list[Engi
         assert_served(post(endpoint, CHAT), "west", 2)
         for _ in range(5):
             assert_served(post(endpoint, CHAT), "west", 1)
-        assert report(endpoint, "east")["ejected"]["chat"].startswith("asked to be left alone")
+        assert report(endpoint, "east")["ejected"]["chat"].startswith("rests for ")
         west.plan(too_many("1"))
         assert_served(post(endpoint, CHAT), "north", 2)
         assert_served(post(endpoint, CHAT), "north", 1)
@@ -130,6 +130,20 @@ def test_a_site_that_is_stopped_is_given_up(three_engines: list[Engine], engines
             assert_served(post(endpoint, CHAT), "west", 2)
         finally:
             engines[0].resume()
+
+
+def test_all_who_wait_at_a_site_that_is_lost_go_elsewhere(three_engines: list[Engine], engines: list[Engine]) -> None:
+    """They are many more than the retries that the fleet may have at once."""
+    with serving(in_order(three_engines, first_byte_timeout_s=3, retry_budget=0.01)) as endpoint:
+        engines[0].pause()
+        try:
+            with ThreadPoolExecutor(40) as pool:
+                answers = list(pool.map(lambda number: post(endpoint, CHAT, stream=number % 2 > 0), range(40)))
+        finally:
+            engines[0].resume()
+        assert metric(endpoint, "rayfleet_retries_denied_total") == 0
+    assert {(answer.status, answer.whole) for answer in answers} == {(200, True)}
+    assert sum(answer.headers["x-rayfleet-attempts"] == "2" for answer in answers) > 10
 
 
 @contextmanager

@@ -262,7 +262,7 @@ def disturb(rng: random.Random, desk: Desk, blocks: tuple[int, ...]) -> None:
                 case 1:
                     books.health.succeeded(name, model, at)
                 case 2:
-                    books.health.rest(name, model, 5, at)
+                    books.health.rest(name, model, "status 429", 5, at)
             if rng.random() < 0.5:
                 books.latency.first_token(name, model, rng.random(), rng.randrange(1000), 2 * rng.random(), at)
                 books.latency.finished(name, model, rng.randrange(1, 500), rng.random(), at)

@@ -235,8 +235,8 @@ def test_an_ejected_place_gets_nothing_and_then_one_probe() -> None:
 
 def test_a_place_that_asked_for_rest_is_waited_for() -> None:
     desk = Desk(fleet(site("a")), state(observation("a")))
-    desk.books.health.rest("a", "m", 3, NOW)
+    desk.books.health.rest("a", "m", "status 429", 3, NOW)
     choice = desk.choose()
-    assert (choice.full, choice.rejections) == (True, {"a": "asked to be left alone for 3.0 s more"})
+    assert (choice.full, choice.rejections) == (True, {"a": "rests for 3.0 s more: status 429"})
     desk.now += 3
     assert desk.choose().target == "a"

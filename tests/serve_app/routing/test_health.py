@@ -172,7 +172,7 @@ def test_hosted_targets_are_ejected_by_themselves() -> None:
 
 def test_rest_ends_by_itself_and_is_bounded() -> None:
     tired = health(sites=("a",))
-    tired.rest("a", "m", 1e9, 0)
+    tired.rest("a", "m", "status 429", 1e9, 0)
     verdict = tired.verdict("a", "m", SPEC.max_ejection_s - 1)
-    assert (verdict.ejected, verdict.resting) == ("asked to be left alone for 1.0 s more", True)
+    assert (verdict.ejected, verdict.resting) == ("rests for 1.0 s more: status 429", True)
     assert tired.verdict("a", "m", SPEC.max_ejection_s) is HEALTHY

@@ -146,7 +146,7 @@ def happen(rng: random.Random, desk: Desk, target: str, model: str) -> None:
         case 4:
             desk.books.health.probing(target, model, desk.now)
         case 5:
-            desk.books.health.rest(target, model, 1, desk.now)
+            desk.books.health.rest(target, model, "status 429", 1, desk.now)
 
 
 def refreshed(rng: random.Random, desk: Desk) -> FleetState:
