@@ -119,7 +119,8 @@ class Engine:
         return Progress(first_tokens, finished)
 
     def drop(self, now: float) -> list[tuple[Sequence, int]]:
-        """Everything is lost. Returns each sequence with the tokens that were still to be generated."""
+        """Everything is lost, also what was cached: the engine is as a new one. Returns each sequence with the tokens
+        that were still to be generated."""
         if self._leap is not None and self._leap.batch:
             self._step += max(0, self._steps_until(self._leap, now) - 1)
         lost = [(sequence, sequence.output_tokens) for sequence in (*self._waiting, *self._reading)]
@@ -127,6 +128,9 @@ class Engine:
         self._waiting.clear()
         self._reading.clear()
         self._decoding.clear()
+        self._context = 0
+        self.cache = self.cache.emptied()
+        self._busy_s = self.busy_s(now)
         self._leap, self.next_at = None, math.inf
         return lost
 

@@ -17,6 +17,9 @@ class KvCache:
         self._idle: dict[int, None] = {}
         """Blocks that nobody uses, the least recently used first."""
 
+    def emptied(self) -> "KvCache":
+        return KvCache(self.capacity, self._block_tokens)
+
     @property
     def usage(self) -> float:
         """Share in use, 0 to 1."""

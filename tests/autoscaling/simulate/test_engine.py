@@ -157,6 +157,24 @@ def test_the_least_recent_prefix_goes_first() -> None:
     assert told[-1].cached == 0
 
 
+def test_an_engine_that_dropped_everything_is_as_a_new_one() -> None:
+    engine, later = Engine(MODEL, BATCHING), 100.0
+    for number in range(20):
+        engine.add(Sequence(900, 400, tuple(range(10 * number, 10 * number + 10))), 0.0)
+    for _ in range(30):
+        engine.advance()
+    lost = engine.drop(engine.next_at - 0.001)
+    assert lost
+    assert (engine.running, engine.waiting, engine.cache.used, engine.next_at) == (0, 0, 0, math.inf)
+    new = Engine(MODEL, BATCHING)
+    for each in (engine, new):
+        each.add(Sequence(900, 400, tuple(range(10))), later)
+    while new.next_at < math.inf:
+        assert engine.next_at == new.next_at
+        assert [len(told) for told in engine.advance()] == [len(told) for told in new.advance()]
+    assert engine.next_at == math.inf
+
+
 def test_what_is_dropped_tells_how_much_is_left() -> None:
     engine = Engine(MODEL, BATCHING)
     engine.add(Sequence(100, 50), 0.0)
