@@ -1,4 +1,5 @@
-"""Notes about a placement, left in its Ray cluster's key-value store: for another process, or for after a restart."""
+"""Notes about a placement or its site, left in its Ray cluster's key-value store: for another process, or for after a
+restart."""
 
 import logging
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from ray.exceptions import RpcError
 from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
 from autoscaling.forecast import History
+from clusters.scaling import AutoscalingSpec
 
 NAMESPACE = b"rayfleet"
 TIMEOUT_S = 2
@@ -37,7 +39,15 @@ class Order:
     max_replicas: int | None = None
 
 
-Note = TypeVar("Note", History, Word, Order)
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """From the site agent: running streams may stay until then, in seconds since the epoch; None ends the draining."""
+
+    until: float | None
+
+
+Note = TypeVar("Note", History, Word, Order, Drain, AutoscalingSpec)
+"""An AutoscalingSpec is left by who deploys the placement, for the autoscaler."""
 
 
 def write(application: str, note: Note) -> None:
@@ -45,7 +55,8 @@ def write(application: str, note: Note) -> None:
     if (store := internal_kv_get_gcs_client()) is None:
         return
     try:
-        store.internal_kv_put(_key(application, type(note)), msgspec.json.encode(note), True, NAMESPACE, TIMEOUT_S)
+        encoded = msgspec.json.encode(note, enc_hook=AutoscalingSpec.model_dump)
+        store.internal_kv_put(_key(application, type(note)), encoded, True, NAMESPACE, TIMEOUT_S)
     except RpcError as error:
         _log(f"can't leave a {type(note).__name__} for {application}: {error}")
 
@@ -56,10 +67,14 @@ def read(application: str, kind: type[Note]) -> Note | None:
         return None
     try:
         written = store.internal_kv_get(_key(application, kind), NAMESPACE, TIMEOUT_S)
-        return None if written is None else msgspec.json.decode(written, type=kind)
+        return None if written is None else msgspec.json.decode(written, type=kind, dec_hook=_spec)
     except (RpcError, msgspec.DecodeError) as error:
         _log(f"can't read the {kind.__name__} of {application}: {error}")
         return None
+
+
+def _spec(kind: type[AutoscalingSpec], plain: object) -> AutoscalingSpec:
+    return kind.model_validate(plain)
 
 
 def _key(application: str, kind: type) -> bytes:

@@ -48,7 +48,7 @@ class PlacementState(Frozen):
     readiness: Readiness
     replicas: int = Field(ge=0, description="replicas that answer")
     target_replicas: int = Field(ge=0)
-    leaving: int = Field(0, ge=0, description="of `replicas`, those on nodes that the provider takes back")
+    leaving: int = Field(0, ge=0, description="of `replicas`, those on nodes that drain")
     held: float | None = Field(None, description="requests that ingresses hold for it; None: no ingress tells")
     reason: str = Field("", description="of the autoscaler's latest decision")
     bounds: Bounds | None = Field(None, description="the planner's, as long as they count")
@@ -105,6 +105,11 @@ class SiteState(Frozen):
     def placement(self, model: str) -> PlacementState | None:
         return next((placement for placement in self.placements if placement.model == model), None)
 
+    def has_release(self, model: str, release: str) -> bool:
+        """Whether its store does. A site that says nothing of it is believed to: it may just have started to look."""
+        phases = [each.phase for each in self.releases if (each.model, each.release) == (model, release)]
+        return ReleasePhase.STORED in phases or not phases
+
 
 class DrainOrder(Frozen):
     """What a site's `/fleet/drain` takes."""
@@ -117,6 +122,7 @@ class Held(Frozen):
 
     ingress: str = Field(min_length=1, max_length=64, description="which replica")
     held: Mapping[str, int] = Field(default_factory=dict, max_length=1000)
+    lifetime_s: float = Field(5.0, gt=0, le=600, description="of this word: it looks far more often")
 
 
 class BoundsOrder(Frozen):

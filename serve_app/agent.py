@@ -12,7 +12,8 @@ from ray.exceptions import RayError
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
 
 from autoscaling import ray_notes
-from autoscaling.ray_notes import Word
+from autoscaling.ray_notes import Drain, Word
+from clusters.render import AGENT_APP, ENGINE_DEPLOYMENT
 from clusters.state import (
     BoundsOrder,
     DrainOrder,
@@ -25,7 +26,7 @@ from clusters.state import (
     SiteState,
 )
 from serve_app.gate import TokenGate, site_token
-from serve_app.site_args import ENGINE_DEPLOYMENT, AgentAppArgs, AgentPlacement
+from serve_app.site_args import AgentAppArgs, AgentPlacement
 from serve_app.told import Told
 
 logger = logging.getLogger("ray.serve")
@@ -36,20 +37,27 @@ NOTES_INTERVAL_S = 1.0
 WORD_LIFETIME_S = 10.0
 NOTICE_LIFETIME_S = 600.0
 """After a node's end."""
+ANSWERING = ("RUNNING", "PENDING_MIGRATION", "RECOVERING")
+"""Also on a node that drains, and while Serve's controller finds its replicas again."""
+COMING = ("STARTING", "UPDATING")
 FAILED = {ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY, ApplicationStatus.NOT_STARTED}
 
 
 class SiteAgent:
-    """One replica per site. Engines push samples to it, Serve's controller is asked for replicas once a second."""
+    """One replica per site. Engines push samples to it, Serve's controller is asked for replicas once a second.
+
+    What is kept is timed by the agent's own monotonic clock: nodes' clocks differ, and are set.
+    """
 
     def __init__(self, args: AgentAppArgs):
         self._args = args
-        self._samples: dict[str, dict[str, EngineSample]] = {}
+        self._samples: dict[str, dict[str, tuple[float, EngineSample]]] = {}
         self._releases: tuple[ReleaseState, ...] = ()
-        self._applications: Mapping[str, ApplicationStatusOverview] = {}
+        self._applications: Mapping[str, ApplicationStatusOverview] | None = None
         self._told = Told()
         self._words: Mapping[str, Word] = {}
-        self._notices: dict[str, NodeNotice] = {}
+        self._notices: dict[str, tuple[float, NodeNotice]] = {}
+        """Each with the time when it is forgotten."""
         self._since: dict[str, tuple[Readiness, float]] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -72,63 +80,78 @@ class SiteAgent:
     async def report(self, model: str, sample: dict[str, object]) -> None:
         """An engine replica's latest sample."""
         parsed = EngineSample.model_validate(sample)
-        self._samples.setdefault(model, {})[parsed.replica] = parsed
+        self._samples.setdefault(model, {})[parsed.replica] = time.monotonic(), parsed
 
     async def report_releases(self, releases: Sequence[dict[str, object]]) -> None:
         """What the site's replicator knows of every release that it keeps here."""
         self._releases = tuple(ReleaseState.model_validate(release) for release in releases)
 
     async def notice(self, notice: dict[str, object]) -> None:
-        """A node's watcher heard that the provider takes the node back."""
+        """A node's watcher heard that the provider takes the node back. Of several ends the earliest counts."""
         parsed = NodeNotice.model_validate(notice)
-        self._notices[parsed.node] = parsed
+        _, earlier = self._notices.get(parsed.node, (0.0, parsed))
+        forget_at = time.monotonic() + max(0.0, parsed.ends_at - time.time()) + NOTICE_LIFETIME_S
+        self._notices[parsed.node] = forget_at, min(earlier, parsed, key=lambda each: each.ends_at)
 
     async def hear(self, held: Held) -> SiteState:
         """An ingress says what it holds for this site, and asks for its state."""
-        if self._told.hear(held, time.time()):
+        if self._told.hear(held, time.monotonic()):
             self._wake.set()
         return await self.state()
 
     async def bind(self, order: BoundsOrder) -> SiteState:
         """The planner's order."""
-        if not self._told.bind(order, time.time()):
+        if not self._told.bind(order, time.monotonic()):
             raise HTTPException(409, "a planner that started later has given orders")
         return await self.state()
 
     async def drain(self, order: DrainOrder) -> SiteState:
         """An order of the ingress: the site says so of itself, and so every ingress replica learns of it."""
-        self._drained_at = None if order.deadline_s is None else time.time() + order.deadline_s
+        self._drained_at = None if order.deadline_s is None else time.monotonic() + order.deadline_s
+        until = None if order.deadline_s is None else time.time() + order.deadline_s
+        await asyncio.to_thread(ray_notes.write, AGENT_APP, Drain(until))
         return await self.state()
 
+    def see(self, applications: Mapping[str, ApplicationStatusOverview]) -> None:
+        """What Serve's controller tells. It knows of one application at least, the agent's own, or it knows nothing."""
+        if applications:
+            self._applications = applications
+
     async def state(self) -> SiteState:
-        now = time.time()
+        """Raises HTTPException 503 as long as Serve's controller has told nothing: unknown is not down."""
+        if self._applications is None:
+            raise HTTPException(503, "it is not known yet which placements answer")
+        now = time.monotonic()
         self._samples = {model: _fresh(samples, now) for model, samples in self._samples.items()}
-        self._notices = {n: notice for n, notice in self._notices.items() if now < notice.ends_at + NOTICE_LIFETIME_S}
+        self._notices = {node: kept for node, kept in self._notices.items() if now < kept[0]}
         return SiteState(
             site=self._args.site,
-            at=now,
+            at=time.time(),
             drain_s=None if self._drained_at is None else max(0.0, self._drained_at - now),
-            placements=tuple(self._placement(placement, now) for placement in self._args.placements),
+            placements=tuple(
+                self._placement(placement, self._applications, now) for placement in self._args.placements
+            ),
             releases=self._releases,
-            notices=tuple(self._notices.values()),
+            notices=tuple(notice for _, notice in self._notices.values()),
         )
 
-    def _placement(self, placement: AgentPlacement, now: float) -> PlacementState:
+    def _placement(
+        self, placement: AgentPlacement, applications: Mapping[str, ApplicationStatusOverview], now: float
+    ) -> PlacementState:
         model = placement.model
-        samples = tuple(self._samples.get(model, {}).values())
+        samples = [sample for _, sample in self._samples.get(model, {}).values()]
         word = self._words.get(model)
         state = placement_state(
             placement,
-            self._applications.get(model),
+            applications.get(model),
             samples,
-            word if word is not None and now - word.at <= WORD_LIFETIME_S else None,
+            word if word is not None and time.time() - word.at <= WORD_LIFETIME_S else None,
         )
         if self._since.get(model, (None,))[0] is not state.readiness:
             self._since[model] = (state.readiness, now)
         return state.model_copy(
             update={
-                "since": self._since[model][1],
-                "leaving": sum(sample.node in self._notices for sample in samples),
+                "since": time.time() - (now - self._since[model][1]),
                 "held": self._told.held(model, now),
                 "bounds": self._told.bounds(model, now),
             }
@@ -136,9 +159,12 @@ class SiteAgent:
 
     async def _refresh(self) -> None:
         """For ever. While Serve's controller restarts, the last answer stands."""
+        drain = await asyncio.to_thread(ray_notes.read, AGENT_APP, Drain)
+        if drain is not None and drain.until is not None and self._drained_at is None:
+            self._drained_at = time.monotonic() + drain.until - time.time()
         while True:
             try:
-                self._applications = (await asyncio.to_thread(serve.status)).applications
+                self.see((await asyncio.to_thread(serve.status)).applications)
             except RayError as error:
                 logger.warning("Serve's controller does not tell the state of applications: %s", error)
             await asyncio.sleep(STATUS_INTERVAL_S)
@@ -146,7 +172,7 @@ class SiteAgent:
     async def _pass_on(self) -> None:
         """For ever: orders to the autoscaler of each placement, and its words back. A sleeper is woken at once."""
         while True:
-            now = time.time()
+            now = time.monotonic()
             orders = {placement.model: self._told.order(placement.model, now) for placement in self._args.placements}
             self._words = await asyncio.to_thread(_exchange_notes, orders)
             try:
@@ -167,8 +193,8 @@ def _exchange_notes(orders: Mapping[str, ray_notes.Order | None]) -> dict[str, W
     return words
 
 
-def _fresh(samples: Mapping[str, EngineSample], now: float) -> dict[str, EngineSample]:
-    return {replica: sample for replica, sample in samples.items() if now - sample.at <= SAMPLE_LIFETIME_S}
+def _fresh(samples: Mapping[str, tuple[float, EngineSample]], now: float) -> dict[str, tuple[float, EngineSample]]:
+    return {replica: heard for replica, heard in samples.items() if now - heard[0] <= SAMPLE_LIFETIME_S}
 
 
 def placement_state(
@@ -179,15 +205,17 @@ def placement_state(
 ) -> PlacementState:
     """Join what Serve's controller says of an application with what its engines, and its autoscaler, say."""
     replica_states = _engine_deployment(application)
-    answering = replica_states.get("RUNNING", 0)
-    coming = sum(replica_states.get(state, 0) for state in ("STARTING", "UPDATING"))
-    target = answering + coming if word is None else word.target
+    answering = sum(replica_states.get(state, 0) for state in ANSWERING)
+    leaving = replica_states.get("PENDING_MIGRATION", 0)
+    coming = sum(replica_states.get(state, 0) for state in COMING)
+    target = answering - leaving + coming if word is None else word.target
     return PlacementState(
         model=placement.model,
         release=placement.release,
         readiness=_readiness(application, answering, asleep=word is not None and target + coming == 0),
         replicas=answering,
         target_replicas=target,
+        leaving=leaving,
         capacity=placement.capacity,
         running=sum(sample.running for sample in samples) if samples else None,
         waiting=sum(sample.waiting for sample in samples) if samples else None,

@@ -39,6 +39,8 @@ from serve_app.states import HttpStates
 from serve_app.telemetry import Telemetry
 from serve_app.tensors.protocol import is_infer
 
+HELD_LIFETIME_S = 5.0
+"""At least so long the sites believe what is held."""
 FLUSH_S = 1.0
 
 
@@ -133,7 +135,8 @@ class Gateway:
             listener.close()
 
     def _held(self, site: str) -> Held:
-        return Held(ingress=self._name, held=self.relay.awaited_at(site))
+        lifetime_s = max(HELD_LIFETIME_S, 3 * self._spec.routing.poll_interval_s)
+        return Held(ingress=self._name, held=self.relay.awaited_at(site), lifetime_s=lifetime_s)
 
     async def _tick(self) -> None:
         self.relay.tick()

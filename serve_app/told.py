@@ -3,15 +3,13 @@
 from autoscaling.ray_notes import Order
 from clusters.state import Bounds, BoundsOrder, Held
 
-INGRESS_LIFETIME_S = 5.0
-"""An ingress that has not looked for so long holds nothing that is known of."""
 ORDER_LIFETIME_S = 5.0
 """Orders to the autoscaler are written every second."""
 MAX_INGRESSES = 256
 
 
 class Told:
-    """All times are seconds since the epoch, by the site's clock."""
+    """All times are monotonic seconds: a clock that is set must not keep what nobody says any more."""
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[float, Held]] = {}
@@ -21,7 +19,7 @@ class Told:
     def hear(self, held: Held, now: float) -> bool:
         """Of one ingress replica. Whether it now tells of requests for a model of which it told none before."""
         before = self._held.get(held.ingress)
-        fresh = {name: told for name, told in self._held.items() if now - told[0] <= INGRESS_LIFETIME_S}
+        fresh = {name: told for name, told in self._held.items() if _counts(told, now)}
         self._held = fresh if len(fresh) < MAX_INGRESSES or held.ingress in fresh else {}
         self._held[held.ingress] = (now, held)
         known = before[1].held if before is not None else {}
@@ -36,8 +34,8 @@ class Told:
 
     def held(self, model: str, now: float) -> float | None:
         """Requests; None when no ingress tells."""
-        told = [held for at, held in self._held.values() if now - at <= INGRESS_LIFETIME_S]
-        return float(sum(held.held.get(model, 0) for held in told)) if told else None
+        told = [told[1].held for told in self._held.values() if _counts(told, now)]
+        return float(sum(held.get(model, 0) for held in told)) if told else None
 
     def bounds(self, model: str, now: float) -> Bounds | None:
         if self._bounds is None or now >= self._bounds_until:
@@ -50,3 +48,9 @@ class Told:
         if bounds is not None:
             return Order(now + ORDER_LIFETIME_S, held, bounds.min_replicas, bounds.max_replicas)
         return None if held is None else Order(now + ORDER_LIFETIME_S, held)
+
+
+def _counts(told: tuple[float, Held], now: float) -> bool:
+    """An ingress that is silent for longer than it said holds nothing that is known of."""
+    at, held = told
+    return now - at <= held.lifetime_s

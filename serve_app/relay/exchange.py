@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,17 @@ class Exchange:
         delivery = self._delivery
         if isinstance(delivery, Stream) and self._continuation is None and delivery.attempt.target == target:
             delivery.leave()
+
+    def forsake(self, silent: Collection[str], now: float) -> None:
+        """Neither these sites' states can be read, nor do they answer: who has waited there goes elsewhere, if it can,
+        long before `first_byte_timeout_s` is over."""
+        if len(self._attempts) != 1 or (attempt := self._attempts[0]).target not in silent:
+            return
+        heard_at = self.relay.books.health.succeeded_at(attempt.target, self.facts.model) or 0.0
+        quiet_s = now - max(heard_at, attempt.started)
+        if quiet_s > self.relay.routing.continuation.stall_s and self._choose(besides=attempt.target).target:
+            attempt.abandon()
+            self.failed(attempt, Failed(f"nothing was heard of it for {quiet_s:.1f} s", silent=True))
 
     def retry_held(self) -> bool:
         """Try again to find a place; whether there was one, or no more hope."""
@@ -241,8 +253,10 @@ class Exchange:
     def _try(self) -> None:
         self._go(self._choose())
 
-    def _choose(self) -> Choice:
+    def _choose(self, besides: str | None = None) -> Choice:
         excluded = {name: failure.reason for name, failure in self._failures.items() if not failure.passing}
+        if besides is not None:
+            excluded[besides] = "asked already"
         return self.relay.choose(self.call.request_id, self.facts, excluded)
 
     def _go(self, choice: Choice) -> None:
@@ -274,9 +288,7 @@ class Exchange:
         if self._over or len(self._attempts) != 1:
             return
         first = self._attempts[0].target
-        choice = self.relay.choose(
-            self.call.request_id, self.facts, {**dict.fromkeys(self._failures, "failed"), first: "asked already"}
-        )
+        choice = self._choose(besides=first)
         if choice.target is None or choice.usd > self.relay.routing.hedge.max_usd or not self.relay.hedges.spend():
             return
         self.record.attempts += 1

@@ -25,6 +25,7 @@ from serve_app.routing.books import Books
 from serve_app.routing.choice import Choice, Router
 from serve_app.routing.explanation import Explanation
 from serve_app.routing.facts import Facts
+from serve_app.routing.filters import why_unhealthy
 from serve_app.routing.leases import Place
 from serve_app.routing.recent import Recent
 from serve_app.telemetry import Telemetry
@@ -95,16 +96,20 @@ class Relay:
 
     def tick(self) -> None:
         """Several times a second: everything that has to do with time running out."""
-        now = time.monotonic()
+        now, observations = time.monotonic(), self._fleet().observations
         leaving = [
             site
-            for site, seen in self._fleet().observations.items()
+            for site, seen in observations.items()
             if seen.state is not None and seen.state.drain_s is not None and seen.state.drain_s <= 0
         ]
+        max_age_s = self.routing.state_max_age_s
+        silent = {site for site, seen in observations.items() if seen.error and why_unhealthy(seen, now, max_age_s)}
         for exchange in list(self.open):
             exchange.check(now)
             for site in leaving:
                 exchange.leave(site)
+            if silent:
+                exchange.forsake(silent, now)
         self.pool.expire(now)
         self._admit()
 

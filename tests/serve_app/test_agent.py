@@ -26,6 +26,21 @@ def test_loads_are_summed_and_kv_use_is_averaged() -> None:
     assert state.readiness is Readiness.READY
 
 
+def test_replicas_on_a_node_that_drains_answer_and_are_leaving() -> None:
+    draining = _application(
+        ApplicationStatus.RUNNING, {"RUNNING": 3, "PENDING_MIGRATION": 1, "STARTING": 1, "STOPPING": 2}
+    )
+    state = placement_state(PLACEMENT, draining, [])
+    assert (state.replicas, state.leaving, state.target_replicas) == (4, 1, 4)
+    alone = placement_state(PLACEMENT, _application(ApplicationStatus.RUNNING, {"PENDING_MIGRATION": 1}), [])
+    assert (alone.readiness, alone.replicas, alone.leaving) == (Readiness.READY, 1, 1)
+
+
+def test_replicas_answer_while_a_new_controller_finds_them_again() -> None:
+    state = placement_state(PLACEMENT, _application(ApplicationStatus.DEPLOYING, {"RECOVERING": 3}), [])
+    assert (state.readiness, state.replicas) == (Readiness.READY, 3)
+
+
 def test_silence_is_not_zero() -> None:
     state = placement_state(PLACEMENT, _application(ApplicationStatus.RUNNING, {"RUNNING": 1}), [])
     assert (state.running, state.waiting, state.kv_usage) == (None, None, None)
@@ -87,24 +102,45 @@ async def test_the_planners_bounds_are_in_the_state_and_an_older_planner_is_refu
     assert refused.value.status_code == 409
 
 
-async def test_replicas_on_a_node_that_the_provider_takes_back_are_leaving() -> None:
+async def test_of_several_ends_of_a_node_the_earliest_counts() -> None:
+    agent, soon = _agent(), time.time() + 10
+    for ends_at in (soon + 20, soon, soon + 30):
+        await agent.notice({"node": "doomed", "pool": "spot", "ends_at": ends_at, "message": "preempted"})
+    assert [notice.ends_at for notice in _as_read(await agent.state()).notices] == [soon]
+
+
+async def test_a_node_whose_clock_is_wrong_is_believed_that_it_goes() -> None:
     agent = _agent()
-    for replica, node in (("a", "doomed"), ("b", "safe")):
-        sample = EngineSample(replica=replica, running=0, waiting=0, kv_usage=0, node=node, at=time.time())
-        await agent.report("m", sample.model_dump())
-    await agent.notice({"node": "doomed", "pool": "spot", "ends_at": time.time() + 120, "message": "terminate"})
-    state = _as_read(await agent.state())
-    assert [notice.node for notice in state.notices] == ["doomed"]
-    assert state.placements[0].leaving == 1
-    await agent.notice({"node": "gone", "pool": "spot", "ends_at": 0, "message": "long ago"})
+    await agent.notice({"node": "doomed", "pool": "spot", "ends_at": time.time() - 900, "message": "terminate"})
     assert [notice.node for notice in (await agent.state()).notices] == ["doomed"]
+
+
+async def test_an_engine_whose_clock_is_wrong_is_heard() -> None:
+    agent = _agent()
+    sample = EngineSample(replica="a", running=2, waiting=1, kv_usage=0, at=time.time() - 3600)
+    await agent.report("m", sample.model_dump())
+    assert (await agent.state()).placements[0].running == 2
+
+
+async def test_what_is_not_known_is_not_down() -> None:
+    new = SiteAgent(AgentAppArgs(site="east", token_variable="TOKEN", placements=(PLACEMENT,)))
+    with pytest.raises(HTTPException) as unknown:
+        await new.state()
+    assert unknown.value.status_code == 503
+    new.see({})
+    with pytest.raises(HTTPException):
+        await new.state()
+    known = _agent()
+    known.see({"m": _application(ApplicationStatus.RUNNING, {"RUNNING": 2})})
+    known.see({})
+    assert (await known.state()).placements[0].replicas == 2, "no controller is no news"
 
 
 async def test_since_when_a_placement_is_as_it_is_stays_the_same() -> None:
     agent = _agent()
     first = (await agent.state()).placements[0].since
     assert first is not None
-    assert (await agent.state()).placements[0].since == first
+    assert (await agent.state()).placements[0].since == pytest.approx(first, abs=1)
 
 
 async def test_a_site_drains_from_the_order_on_and_says_for_how_long_streams_may_stay() -> None:
@@ -140,7 +176,9 @@ def test_an_order_without_a_deadline_is_none(order: str) -> None:
 
 
 def _agent() -> SiteAgent:
-    return SiteAgent(AgentAppArgs(site="east", token_variable="TOKEN", placements=(PLACEMENT,)))
+    agent = SiteAgent(AgentAppArgs(site="east", token_variable="TOKEN", placements=(PLACEMENT,)))
+    agent.see({"fleet-agent": _application(ApplicationStatus.RUNNING, {})})
+    return agent
 
 
 def _as_read(state: SiteState) -> SiteState:

@@ -2,7 +2,7 @@
 
 from autoscaling.ray_notes import Order
 from clusters.state import Bounds, BoundsOrder, Held
-from serve_app.told import INGRESS_LIFETIME_S, MAX_INGRESSES, ORDER_LIFETIME_S, Told
+from serve_app.told import MAX_INGRESSES, ORDER_LIFETIME_S, Told
 
 NOON = 1_000_000.0
 
@@ -24,7 +24,14 @@ def test_an_ingress_replaces_what_it_said_and_is_forgotten_when_it_is_silent() -
     told.hear(Held(ingress="a", held={"m": 3}), NOON)
     told.hear(Held(ingress="a", held={"m": 1}), NOON + 1)
     assert told.held("m", NOON + 1) == 1
-    assert told.held("m", NOON + 1 + INGRESS_LIFETIME_S + 0.1) is None, "not zero"
+    assert told.held("m", NOON + 6.1) is None, "not zero"
+
+
+def test_an_ingress_that_looks_seldom_says_for_how_long_its_word_holds() -> None:
+    told = Told()
+    told.hear(Held(ingress="a", held={"m": 3}, lifetime_s=180), NOON)
+    assert told.held("m", NOON + 179) == 3
+    assert told.held("m", NOON + 181) is None
 
 
 def test_the_first_request_for_a_model_is_news() -> None:

@@ -132,6 +132,22 @@ def test_a_site_that_is_stopped_is_given_up(three_engines: list[Engine], engines
             engines[0].resume()
 
 
+def test_who_waits_at_a_site_that_fell_silent_need_not_wait_for_its_timeout(
+    three_engines: list[Engine], engines: list[Engine]
+) -> None:
+    quick = {"first_byte_timeout_s": 60, "state_max_age_s": 0.5, "continuation": {"stall_s": 0.5}}
+    with serving(in_order(three_engines, **quick)) as many, serving(in_order(three_engines[:1], **quick)) as one:
+        engines[0].pause()
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                alone = pool.submit(post, one, CHAT)
+                assert_served(post(many, CHAT), "west", 2)
+                assert not alone.done(), "there is no other site, and it may yet answer"
+            finally:
+                engines[0].resume()
+            assert_served(alone.result(), "east", 1)
+
+
 def test_all_who_wait_at_a_site_that_is_lost_go_elsewhere(three_engines: list[Engine], engines: list[Engine]) -> None:
     """They are many more than the retries that the fleet may have at once."""
     with serving(in_order(three_engines, first_byte_timeout_s=3, retry_budget=0.01)) as endpoint:
