@@ -21,20 +21,21 @@ class Meter:
         self._gpu_s: dict[tuple[str, str], float] = defaultdict(float)
         """By site and model."""
 
-    def nodes(self, placement: PlacementSpec, more: int = 0) -> int:
-        """Of the placement's pool, with so many more of its replicas."""
-        where = (placement.site, placement.pool)
+    def nodes(self, placement: PlacementSpec, pool: str, more: int = 0) -> int:
+        """Of one of the placement's pools, with so many more of its replicas."""
+        where = (placement.site, pool)
         counts = {**self._counts[where]}
         counts[placement.model] = counts.get(placement.model, 0) + more
         return _nodes(self._pools[where], self._as_key(where, counts))
 
-    def has_room(self, placement: PlacementSpec) -> bool:
-        """For one more replica, within the pool's most nodes."""
-        return self.nodes(placement, 1) <= self._pools[placement.site, placement.pool].max_nodes
+    def users(self, site: str, pool: str) -> tuple[frozenset[str], ...]:
+        """Models with replicas on it, of each node that has any."""
+        spec = self._pools[site, pool]
+        return _users(self._as_key((site, pool), self._counts[site, pool]), spec.gpus, spec.cpus)
 
-    def change(self, placement: PlacementSpec, by: int, now: float) -> None:
+    def change(self, placement: PlacementSpec, pool: str, by: int, now: float) -> None:
         """So many replicas more, or fewer, are paid from now on."""
-        where = (placement.site, placement.pool)
+        where = (placement.site, pool)
         self._settle(where, now)
         counts = self._counts[where]
         counts[placement.model] = counts.get(placement.model, 0) + by
@@ -70,9 +71,10 @@ _Key = tuple[tuple[str, float, float, int], ...]
 
 
 def _nodes(pool: PoolSpec, replicas: _Key) -> int:
-    return max(pool.min_nodes, _packed(replicas, pool.gpus, pool.cpus))
+    return max(pool.min_nodes, len(_users(replicas, pool.gpus, pool.cpus)))
 
 
 @cache
-def _packed(replicas: _Key, gpus: int, cpus: int) -> int:
-    return pack((Need(*each) for each in replicas), gpus, cpus).nodes
+def _users(replicas: _Key, gpus: int, cpus: int) -> tuple[frozenset[str], ...]:
+    packing = pack((Need(*each) for each in replicas), gpus, cpus)
+    return tuple(frozenset(seat.model for seat in packing.seats if seat.node == node) for node in range(packing.nodes))

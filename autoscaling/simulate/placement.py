@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from autoscaling.simulate.availability import Availability
 from autoscaling.simulate.billing import Meter
 from autoscaling.simulate.engine import Engine, Sequence
 from autoscaling.simulate.engine_model import EngineModel
+from autoscaling.simulate.nodes import Nodes
 from autoscaling.simulate.ports import PlacementReading, ReplicaReading
 from autoscaling.simulate.scenario import Startup
 from clusters.spec import PlacementSpec
@@ -20,6 +20,7 @@ Later = Callable[[float, Callable[[float], None]], None]
 @dataclass(eq=False, slots=True)
 class Replica:
     name: str
+    pool: str
     engine: Engine
     ready: bool = False
     doomed: bool = False
@@ -39,14 +40,14 @@ class Replica:
 
 @dataclass(eq=False)
 class Placement:
-    """Its pool's nodes are as many as `meter` has room for, as long as the market gives any."""
+    """Each replica is on a node of one of its pools, where `nodes` has found it a place."""
 
     spec: PlacementSpec
     release: str
     model: EngineModel
     block_tokens: int
     startup: Startup
-    availability: Availability
+    nodes: Nodes
     meter: Meter
     later: Later
     target: int = 0
@@ -54,8 +55,6 @@ class Placement:
     interrupted: int = 0
     preempted: int = 0
     worst_queue: int = 0
-    _closed: bool = False
-    """The market takes its nodes away, or has none."""
     _replicas: list[Replica] = field(default_factory=list)
     _made: int = 0
 
@@ -72,49 +71,45 @@ class Placement:
         """All that may hold requests."""
         return [replica for replica in self._replicas if replica.ready]
 
-    def begin(self, replicas: int) -> None:
-        """So many answer from the start, where the market has them."""
-        self._closed = not self.availability.at(0.0)
-        self.target = replicas
-        for _ in range(0 if self._closed else replicas):
-            self._make(0.0).ready = True
-        for change in self.availability.changes:
-            if self.availability.at(change):
-                self.later(change, self._reopen)
+    def begin(self) -> None:
+        """Replicas answer from the start, where there are nodes for them."""
+        for _ in range(self.target):
+            if (pool := self.nodes.pool_for(self.spec)) is not None:
+                self._make(pool, 0.0).ready = True
 
-    def scale(self, target: int, now: float) -> None:
-        """Have so many replicas, that answer or start."""
-        self.target = target
+    def scale(self, now: float) -> None:
+        """Have as many replicas, that answer or start, as the target says."""
         staying = self._staying
         self.refused = 0
-        for missing in range(target - len(staying)):
-            if self._closed or not self.meter.has_room(self.spec):
-                self.refused = target - len(staying) - missing
+        for missing in range(self.target - len(staying)):
+            pool = self.nodes.pool_for(self.spec)
+            if pool is None:
+                self.refused = self.target - len(staying) - missing
                 break
-            self._start(now)
+            self._start(pool, now)
         # Those that have done least go first: what starts, then the emptiest.
-        for replica in sorted(staying, key=lambda each: (each.ready, each.open))[: max(0, len(staying) - target)]:
+        for replica in sorted(staying, key=lambda each: (each.ready, each.open))[: max(0, len(staying) - self.target)]:
             self._leave(replica, now)
 
-    def close(self, now: float) -> None:
-        """The provider has given notice: nothing new is started, and what only starts is given up."""
-        self._closed = True
+    def close(self, pool: str, now: float) -> None:
+        """The provider has given notice of a pool's nodes: what only starts there is given up."""
         for replica in self._staying:
-            self.interrupted += 1
-            replica.doomed = True
-            if not replica.ready:
-                self._leave(replica, now)
+            if replica.pool == pool:
+                self.interrupted += 1
+                replica.doomed = True
+                if not replica.ready:
+                    self._leave(replica, now)
 
-    def drain(self, now: float) -> None:
+    def drain(self, pool: str, now: float) -> None:
         """No new work for what is about to go."""
-        for replica in list(self._replicas):
+        for replica in self._in(pool):
             if replica.doomed:
                 self._leave(replica, now)
 
-    def take_away(self, now: float) -> list[tuple[Sequence, int]]:
-        """What is left is lost, with these sequences and their tokens still to come."""
+    def take_away(self, pool: str, now: float) -> list[tuple[Sequence, int]]:
+        """What is left there is lost, with these sequences and their tokens still to come."""
         lost = []
-        for replica in list(self._replicas):
+        for replica in self._in(pool):
             lost += replica.engine.drop(now)
             self._remove(replica, now)
         return lost
@@ -132,7 +127,7 @@ class Placement:
         if replica.leaving and not replica.open:
             self._remove(replica, now)
 
-    def reading(self, held: int, now: float) -> PlacementReading:
+    def reading(self, held: int, answers: bool, now: float) -> PlacementReading:
         """Once per decision: what was busy is counted since the last one."""
         return PlacementReading(
             self.place,
@@ -142,6 +137,8 @@ class Placement:
             self.refused,
             sum(replica.open for replica in self._replicas if replica.doomed),
             held,
+            answers,
+            self.nodes.notices(now),
         )
 
     def state(self) -> PlacementState:
@@ -163,10 +160,13 @@ class Placement:
     def _staying(self) -> list[Replica]:
         return [replica for replica in self._replicas if not (replica.leaving or replica.doomed)]
 
-    def _start(self, now: float) -> None:
-        nodes = self.meter.nodes(self.spec)
-        replica = self._make(now)
-        new_node = self.meter.nodes(self.spec) > nodes
+    def _in(self, pool: str) -> list[Replica]:
+        return [replica for replica in self._replicas if replica.pool == pool]
+
+    def _start(self, pool: str, now: float) -> None:
+        nodes = self.meter.nodes(self.spec, pool)
+        replica = self._make(pool, now)
+        new_node = self.meter.nodes(self.spec, pool) > nodes
         delay = self.startup.replica_s + (self.startup.node_s if new_node else 0.0)
 
         def ready(_: float) -> None:
@@ -174,12 +174,12 @@ class Placement:
 
         self.later(now + delay, ready)
 
-    def _make(self, now: float) -> Replica:
+    def _make(self, pool: str, now: float) -> Replica:
         self._made += 1
         name = f"{self.spec.site}/{self.spec.model}#{self._made}"
-        replica = Replica(name, Engine(self.model, self.spec.batching, self.block_tokens), read_at=now)
+        replica = Replica(name, pool, Engine(self.model, self.spec.batching, self.block_tokens), read_at=now)
         self._replicas.append(replica)
-        self.meter.change(self.spec, 1, now)
+        self.meter.change(self.spec, pool, 1, now)
         return replica
 
     def _leave(self, replica: Replica, now: float) -> None:
@@ -190,10 +190,7 @@ class Placement:
         replica.gone, replica.ready = True, False
         self.preempted += replica.engine.preempted
         self._replicas.remove(replica)
-        self.meter.change(self.spec, -1, now)
-
-    def _reopen(self, now: float) -> None:
-        self._closed = False
+        self.meter.change(self.spec, replica.pool, -1, now)
 
 
 def _reading(replica: Replica, now: float) -> ReplicaReading:

@@ -1,6 +1,7 @@
 """A simulated fleet with the planner: bounds across sites around each placement's own decision."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from autoscaling.planning.memory import Memory
 from autoscaling.planning.plan import plan
@@ -20,8 +21,14 @@ from clusters.state import (
 )
 
 
+def can_plan(fleet: FleetSpec) -> bool:
+    """Whether there is a planner, and a model whose load it can move to another site."""
+    models = [placement.model for placement in fleet.placements]
+    return fleet.planner.enabled and len(set(models)) < len(models)
+
+
 class Planned:
-    """Every site is heard, has every release, and takes orders at once."""
+    """Sites that answer are heard, and take orders, at once; all have every release."""
 
     def __init__(self, fleet: FleetSpec):
         self._fleet = fleet
@@ -29,6 +36,8 @@ class Planned:
         self._own = {(each.site, each.model): each.autoscaling for each in fleet.placements}
         self._limits = dict(self._own)
         self._placements = Rayfleet(self._limits)  # which looks them up for each decision
+        self._seen: dict[str, Observation] = {}
+        self._orders: dict[str, _Order] = {}
         self._memory: Memory = {}
         self._planned_at: float | None = None
 
@@ -39,15 +48,21 @@ class Planned:
         return self._placements.targets(readings, now)
 
     def _plan(self, readings: Sequence[PlacementReading], now: float) -> None:
-        planned = plan(self._fleet, self._seen(readings, now), self._memory, now)
+        heard: dict[str, list[PlacementReading]] = {}
+        for reading in readings:
+            if reading.answers:
+                heard.setdefault(reading.place[0], []).append(reading)
+        self._seen |= {site: self._observation(site, each, now) for site, each in heard.items()}
+        planned = plan(self._fleet, FleetState(observations=self._seen), self._memory, now)
         self._memory = planned.memory
-        bounds = {(site, each.model): each for site, of in planned.bounds.items() for each in of}
-        for place, own in self._own.items():
-            self._limits[place] = _narrowed(own, bounds.get(place))
-
-    def _seen(self, readings: Sequence[PlacementReading], now: float) -> FleetState:
-        sites = {site.name: [each for each in readings if each.place[0] == site.name] for site in self._fleet.sites}
-        return FleetState(observations={site: self._observation(site, each, now) for site, each in sites.items()})
+        until = now + self._fleet.planner.lifetime_s
+        self._orders |= {
+            site: _Order(until, {each.model: each for each in planned.bounds.get(site, ())}) for site in heard
+        }
+        for (site, model), own in self._own.items():
+            order = self._orders.get(site)
+            in_force = order.bounds.get(model) if order is not None and now < order.until else None
+            self._limits[site, model] = _narrowed(own, in_force)
 
     def _observation(self, site: str, readings: Sequence[PlacementReading], now: float) -> Observation:
         placements = tuple(self._placement(reading) for reading in readings)
@@ -55,7 +70,9 @@ class Planned:
             ReleaseState(model=each.model, release=each.release, phase=ReleasePhase.STORED) for each in placements
         )
         return Observation(
-            site=site, state=SiteState(site=site, at=now, placements=placements, releases=releases), read_at=now
+            site=site,
+            state=SiteState(site=site, at=now, placements=placements, releases=releases, notices=readings[0].notices),
+            read_at=now,
         )
 
     def _placement(self, reading: PlacementReading) -> PlacementState:
@@ -65,12 +82,21 @@ class Planned:
             release=self._releases[model],
             readiness=Readiness.READY if replicas else Readiness.STARTING if reading.starting else Readiness.ASLEEP,
             replicas=len(replicas),
-            target_replicas=len(replicas) + reading.starting,
+            target_replicas=reading.target,
             held=reading.held + reading.displaced,
             capacity=0,
             running=sum(each.running for each in replicas),
             waiting=sum(each.waiting for each in replicas),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What a site has heard last."""
+
+    until: float
+    bounds: Mapping[str, Bounds]
+    """By model."""
 
 
 def _narrowed(own: AutoscalingSpec, bounds: Bounds | None) -> AutoscalingSpec:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from autoscaling.simulate.traces import Request
-from clusters.state import Observation
+from clusters.state import NodeNotice, Observation
 
 Place = tuple[str, str]
 """A site and a model."""
@@ -102,11 +102,15 @@ class PlacementReading:
     target: int
     starting: int
     refused: int
-    """Replicas that are wanted, but for which the pool has no node now."""
+    """Replicas that are wanted, but for which there is no node now."""
     displaced: int
     """Requests in replicas that the market is about to take away."""
     held: int
     """Requests at the ingress that wait for it to grow."""
+    answers: bool = True
+    """Its site does; what is read of one that does not is known there only."""
+    notices: tuple[NodeNotice, ...] = ()
+    """That its site tells of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,17 @@ import heapq
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Generic
 
-from autoscaling.simulate.availability import Availability, Outage
+from autoscaling.simulate.availability import Outage
 from autoscaling.simulate.billing import Meter
 from autoscaling.simulate.journey import Journey
+from autoscaling.simulate.nodes import Nodes
 from autoscaling.simulate.outcome import Change, Outcome, Point, SiteUse
 from autoscaling.simulate.placement import Later, Placement
-from autoscaling.simulate.ports import Choice, Controller, Holding, Ingress, Place
+from autoscaling.simulate.ports import Choice, Controller, Holding, Ingress, Place, Target
 from autoscaling.simulate.scenario import Scenario
 from autoscaling.simulate.traffic import Traffic
 from clusters.state import Observation, SiteState
@@ -45,7 +46,8 @@ class Simulation(Generic[Choice]):
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = itertools.count()
         self._meter = Meter(scenario.fleet)
-        self._placements = _placements(scenario, self._meter, self._at)
+        self._nodes = {site.name: _nodes(scenario, site.name, self._meter) for site in scenario.fleet.sites}
+        self._placements = _placements(scenario, self._nodes, self._meter, self._at)
         self._sites = {
             site.name: [each for place, each in self._placements.items() if place[0] == site.name]
             for site in scenario.fleet.sites
@@ -78,18 +80,24 @@ class Simulation(Generic[Choice]):
         scenario = self._scenario
         rng = random.Random(scenario.seed)
         for place, placement in self._placements.items():
-            placement.begin(scenario.initial.get(place, placement.spec.autoscaling.min_replicas))
+            placement.target = scenario.initial.get(place, placement.spec.autoscaling.min_replicas)
+        self._ask(0.0)
+        for placement in self._placements.values():
+            placement.begin()
         for site in self._sites:
             self._read(site, 0.0)
             self._at(rng.uniform(0, self._routing.poll_interval_s), partial(self._poll, site))
         for outage in scenario.outages:
             self._at(outage.began, partial(self._begin_outage, outage))
             self._at(outage.ended, partial(self._end_outage, outage))
-        for placement in self._placements.values():
-            for noticed, lost in placement.availability.losses:
-                self._at(noticed, placement.close)
-                self._at(max(noticed, lost - placement.availability.drain_s), placement.drain)
-                self._at(lost, partial(self._take_away, placement))
+        for (site, pool), availability in scenario.spot.items():
+            for change in availability.changes:
+                if availability.at(change):
+                    self._at(change, partial(self._reopen, site, pool))
+            for noticed, lost in availability.losses:
+                self._at(noticed, partial(self._close, site, pool, lost))
+                self._at(max(noticed, lost - availability.drain_s), partial(self._drain, site, pool))
+                self._at(lost, partial(self._take_away, site, pool))
         self._at(0.0, self._tick)
 
     def _at(self, when: float, event: Callable[[float], None]) -> None:
@@ -127,23 +135,32 @@ class Simulation(Generic[Choice]):
     def _end_outage(self, outage: Outage, now: float) -> None:
         self._traffic.out.discard(outage.site)
 
-    def _take_away(self, placement: Placement, now: float) -> None:
+    def _reopen(self, site: str, pool: str, now: float) -> None:
+        self._nodes[site].reopen(pool)
+
+    def _close(self, site: str, pool: str, ends_at: float, now: float) -> None:
+        self._nodes[site].close(pool, ends_at)
+        for placement in self._sites[site]:
+            placement.close(pool, now)
+
+    def _drain(self, site: str, pool: str, now: float) -> None:
+        for placement in self._sites[site]:
+            placement.drain(pool, now)
+
+    def _take_away(self, site: str, pool: str, now: float) -> None:
         """Its streams leave on the provider's notice as far as they end before; the rest goes on elsewhere."""
-        for sequence, left in placement.take_away(now):
-            self._traffic.lose(sequence, left, "its node was taken away", False, now)
+        for placement in self._sites[site]:
+            for sequence, left in placement.take_away(pool, now):
+                self._traffic.lose(sequence, left, "its node was taken away", False, now)
 
     def _tick(self, now: float) -> None:
         readings = [
-            placement.reading(self._traffic.held.get(placement.place, 0), now)
-            for placement in self._placements.values()
+            placement.reading(self._traffic.held.get(place, 0), place[0] not in self._traffic.out, now)
+            for place, placement in self._placements.items()
         ]
-        targets = self._controller.targets(readings, now)
+        self._scale(self._controller.targets(readings, now), now)
         waiting = 0
-        for place, placement in self._placements.items():
-            target = targets.get(place)
-            if target is not None and target.replicas != placement.target:
-                self._changes.append(Change(now, place, placement.target, target.replicas, target.reason))
-            placement.scale(target.replicas if target is not None else placement.target, now)
+        for placement in self._placements.values():
             queue = sum(replica.engine.waiting for replica in placement.engines)
             placement.worst_queue = max(placement.worst_queue, queue)
             waiting += queue
@@ -154,6 +171,20 @@ class Simulation(Generic[Choice]):
             self._progress(len(self._traffic.served) / len(self._scenario.requests))
         self._traffic.admit(now)
         self._at(now + self._scenario.tick_s, self._tick)
+
+    def _scale(self, targets: Mapping[Place, Target], now: float) -> None:
+        for place, placement in self._placements.items():
+            target = targets.get(place)
+            if target is not None and target.replicas != placement.target:
+                self._changes.append(Change(now, place, placement.target, target.replicas, target.reason))
+                placement.target = target.replicas
+        self._ask(now)
+        for placement in self._placements.values():
+            placement.scale(now)
+
+    def _ask(self, now: float) -> None:
+        for site, nodes in self._nodes.items():
+            nodes.ask({placement.spec.model: placement.target for placement in self._sites[site]}, now)
 
     def _point(self, placement: Placement, now: float) -> Point:
         serving = placement.serving
@@ -191,7 +222,12 @@ class Simulation(Generic[Choice]):
         )
 
 
-def _placements(scenario: Scenario, meter: Meter, later: Later) -> dict[Place, Placement]:
+def _nodes(scenario: Scenario, site: str, meter: Meter) -> Nodes:
+    market = {pool: availability for (where, pool), availability in scenario.spot.items() if where == site}
+    return Nodes(scenario.fleet, site, market, meter)
+
+
+def _placements(scenario: Scenario, nodes: Mapping[str, Nodes], meter: Meter, later: Later) -> dict[Place, Placement]:
     fleet = scenario.fleet
     block_tokens = max((request.block_tokens for request in scenario.requests), default=0)
     made = {}
@@ -203,7 +239,7 @@ def _placements(scenario: Scenario, meter: Meter, later: Later) -> dict[Place, P
             scenario.engines[place],
             block_tokens or 16,
             scenario.startup_of(place),
-            scenario.spot.get((spec.site, spec.pool), Availability()),
+            nodes[spec.site],
             meter,
             later,
         )

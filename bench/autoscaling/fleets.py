@@ -2,6 +2,7 @@
 
 from autoscaling.simulate.ports import Place
 from clusters.batching import BatchingSpec
+from clusters.mix import SpotSpec
 from clusters.routing import Preset, RoutingSpec
 from clusters.scaling import AutoscalingSpec
 from clusters.spec import (
@@ -55,21 +56,24 @@ def fleet(card: str, zones: tuple[str, ...] = ()) -> FleetSpec:
     )
 
 
+def mixed_fleet(card: str, spot: SpotSpec) -> FleetSpec:
+    """A site of nodes on demand with a pool of spot nodes per zone."""
+    alone = fleet(card)
+    (site,), (placement,) = alone.sites, alone.placements
+    pools = tuple(_pool(zone, card, Market.SPOT, USD_PER_HOUR[card][1]) for zone in spot.pools)
+    return alone.model_copy(
+        update={
+            "sites": (site.model_copy(update={"pools": site.pools + pools}),),
+            "placements": (placement.model_copy(update={"spot": spot}),),
+        }
+    )
+
+
 def places(spec: FleetSpec) -> tuple[Place, ...]:
     return tuple((placement.site, placement.model) for placement in spec.placements)
 
 
 def _site(name: str, card: str, market: Market, usd_per_hour: float) -> SiteSpec:
-    pool = PoolSpec(
-        name="gpus",
-        instance_type="x",
-        accelerator=card,
-        gpus=1,
-        cpus=8,
-        market=market,
-        usd_per_hour=usd_per_hour,
-        max_nodes=MOST_REPLICAS,
-    )
     return SiteSpec(
         name=name,
         provider=Provider.AWS,
@@ -78,5 +82,18 @@ def _site(name: str, card: str, market: Market, usd_per_hour: float) -> SiteSpec
         endpoint=f"https://{name}.example.com",
         store=StoreSpec(url="s3://b/p"),
         machines=MachinesSpec(head="x"),
-        pools=(pool,),
+        pools=(_pool("gpus", card, market, usd_per_hour),),
+    )
+
+
+def _pool(name: str, card: str, market: Market, usd_per_hour: float) -> PoolSpec:
+    return PoolSpec(
+        name=name,
+        instance_type="x",
+        accelerator=card,
+        gpus=1,
+        cpus=8,
+        market=market,
+        usd_per_hour=usd_per_hour,
+        max_nodes=MOST_REPLICAS,
     )

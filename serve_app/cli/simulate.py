@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,44 +14,17 @@ from rich.table import Table
 
 from autoscaling.simulate.availability import Availability, Outage, read_availability
 from autoscaling.simulate.cards import ModelSize, assumed_model
-from autoscaling.simulate.controllers import Fixed, Rayfleet
 from autoscaling.simulate.engine_model import EngineModel, load_model
 from autoscaling.simulate.outcome import Outcome, Summary, site_summaries, summary
-from autoscaling.simulate.ports import Controller, Place
 from autoscaling.simulate.scenario import Scenario, Startup
 from autoscaling.simulate.traces import Format, Request, read_trace
 from autoscaling.simulate.workload import for_model, pinned, scaled, within
-from clusters.check import load
 from clusters.scaling import ScalingPolicy
 from clusters.spec import FleetSpec, PlacementSpec
 from serve_app.cli.simulate_page import measures, page
+from serve_app.cli.simulate_variants import FIXED, UNPLANNED, Variant, variants
 from serve_app.cli.steps import console
 from serve_app.simulation import simulate as run
-
-FIXED = "fixed"
-OWN = "as declared"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One of the fleets that are compared."""
-
-    name: str
-    fleet: FleetSpec
-    fixed: bool = False
-    """Always at its most replicas."""
-
-    def controller(self, fleet: FleetSpec) -> Controller:
-        """Of the fleet's placements that are simulated."""
-        if self.fixed:
-            return Fixed(self.initial())
-        return Rayfleet({(each.site, each.model): each.autoscaling for each in fleet.placements})
-
-    def initial(self) -> dict[Place, int]:
-        """Replicas from the start on, where these are not the fewest."""
-        if not self.fixed:
-            return {}
-        return {(each.site, each.model): each.autoscaling.max_replicas for each in self.fleet.placements}
 
 
 def simulate(
@@ -59,7 +32,10 @@ def simulate(
     fleet: Annotated[Path, typer.Option(help="The fleet file.")] = Path("fleet.yaml"),
     compare: Annotated[
         list[str] | None,
-        typer.Option(help=f"Also run: another fleet file, {FIXED} (most replicas), {', '.join(ScalingPolicy)}."),
+        typer.Option(
+            help=f"Also run: another fleet file, {UNPLANNED} (no planner), {FIXED} (most replicas), "
+            f"{', '.join(ScalingPolicy)}."
+        ),
     ] = None,
     form: Annotated[Format | None, typer.Option("--format", help="Of the trace; unset: by its first line.")] = None,
     model: Annotated[str | None, typer.Option(help="For requests that name none; unset: the fleet's first.")] = None,
@@ -93,7 +69,7 @@ def simulate(
     size = ModelSize(billions * 1e9, ModelSize.kv_bytes_per_token * billions * 1e9 / ModelSize.parameters)
     pools = dict(_spot(spot, spot_from * 3600))
     scenarios = []
-    for variant in _variants(fleet, compare or []):
+    for variant in variants(fleet, compare or []):
         asking, asked = _asking(requests, model, variant.fleet)
         _refuse_unknown(asked, share, engines, pools, outage)
         places = [(each.site, each.model) for each in asked.placements]
@@ -109,48 +85,29 @@ def simulate(
             outages=_outages(outage),
             seed=seed,
         )
-        scenarios.append((variant, made))
+        scenarios.append((replace(variant, fleet=asked), made))
     outcomes = _run(scenarios)
     if html is not None:
-        html.write_text(page(f"{trace.name} over {fleet.name}", outcomes))
+        html.write_text(
+            page(f"{trace.name} over {fleet.name}", {variant.label: outcome for variant, outcome in outcomes})
+        )
     if as_json:
-        typer.echo(json.dumps({name: _report(outcome) for name, outcome in outcomes.items()}, indent=2))
+        typer.echo(json.dumps({variant.name: _report(variant, outcome) for variant, outcome in outcomes}, indent=2))
     else:
         console().print(_table(outcomes))
 
 
-def _variants(fleet: Path, compare: Sequence[str]) -> list[Variant]:
-    """Raises InvalidFleet. Hosted targets are left out: what they would do is not modelled."""
-    own = load(fleet).model_copy(update={"hosted": ()})
-    variants = [Variant(OWN, own)]
-    for each in compare:
-        if each == FIXED:
-            variants.append(Variant(FIXED, own, fixed=True))
-        elif each in list(ScalingPolicy):
-            scaling = {"policy": ScalingPolicy(each)}
-            placements = tuple(
-                placement.model_copy(update={"autoscaling": placement.autoscaling.model_copy(update=scaling)})
-                for placement in own.placements
-            )
-            variants.append(Variant(each, own.model_copy(update={"placements": placements})))
-        else:
-            other = load(Path(each)).model_copy(update={"hosted": ()})
-            taken = {variant.name for variant in variants}
-            variants.append(Variant(each if Path(each).name in taken else Path(each).name, other))
-    return variants
-
-
-def _run(scenarios: Sequence[tuple[Variant, Scenario]]) -> dict[str, Outcome]:
+def _run(scenarios: Sequence[tuple[Variant, Scenario]]) -> list[tuple[Variant, Outcome]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    outcomes = {}
+    outcomes = []
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for variant, scenario in scenarios:
-            task = progress.add_task(variant.name, total=1.0)
+            task = progress.add_task(variant.label, total=1.0)
 
             def told(share: float, task: Any = task) -> None:
                 progress.update(task, completed=share)
 
-            outcomes[variant.name] = run(scenario, variant.controller(scenario.fleet), told)
+            outcomes.append((variant, run(scenario, variant.controller(), told)))
             told(1.0)
     return outcomes
 
@@ -231,25 +188,27 @@ def _number(text: str, option: str) -> float:
     return number
 
 
-def _report(outcome: Outcome) -> dict[str, Any]:
+def _report(variant: Variant, outcome: Outcome) -> dict[str, Any]:
     """NaN is no JSON."""
     summaries = [asdict(each) for each in (summary(outcome), *site_summaries(outcome))]
     clean = [
         {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in each.items()}
         for each in summaries
     ]
-    return {"all": clean[0], "sites": clean[1:], "changes": [asdict(change) for change in outcome.changes]}
+    changes = [asdict(change) for change in outcome.changes]
+    return {"planned": variant.planned, "all": clean[0], "sites": clean[1:], "changes": changes}
 
 
-def _table(outcomes: Mapping[str, Outcome]) -> Table:
+def _table(outcomes: Sequence[tuple[Variant, Outcome]]) -> Table:
     columns = ("requests", "in time", "TTFT p50", "p99", "TPOT p50", "GPU-h", "USD", "egress", "changes/h", "queue")
-    table = Table(title="Simulated", title_justify="left")
+    planned = ", ".join(variant.name for variant, _ in outcomes if variant.planned)
+    table = Table(title=f"Simulated, with the planner: {planned or 'none'}", title_justify="left")
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="right")
-    for name, outcome in outcomes.items():
+    for variant, outcome in outcomes:
         table.add_section()
-        table.add_row(*_cells(replace(summary(outcome), name=name)), style="bold")
+        table.add_row(*_cells(replace(summary(outcome), name=variant.name)), style="bold")
         for each in site_summaries(outcome):
             table.add_row(*_cells(replace(each, name=f"  {each.name}")))
     return table

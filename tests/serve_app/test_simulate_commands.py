@@ -42,6 +42,27 @@ def test_variants_stand_side_by_side(trace: Path) -> None:
     for name in ("as declared", "fixed", "fleet.yaml", "onprem-zurich"):
         assert name in shown.stdout
     assert "nan" not in shown.stdout
+    assert "with the planner: as declared, fleet.yaml\n" in re.sub(" +\n", "\n", shown.stdout)
+    assert "as declared, planned" in shown.stderr
+
+
+def test_the_planner_can_be_left_out_where_there_is_one(trace: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    given = (*FLEET, "--compare", "unplanned", "--compare", "fixed", "--html", str(page))
+    shown = json.loads(_run("simulate", str(trace), *given, "--json").stdout)
+    assert {name: told["planned"] for name, told in shown.items()} == {
+        "as declared": True,
+        "unplanned": False,
+        "fixed": False,
+    }
+    assert re.findall("<h2>(.*?)</h2>", page.read_text()) == ["as declared, planned", "unplanned", "fixed"]
+    off = tmp_path / "off.yaml"
+    off.write_text((ROOT / "fleet.yaml").read_text() + "\nplanner: {enabled: false}\n")
+    without = ("--fleet", str(off), "--billions", "1", "--json")
+    assert json.loads(_run("simulate", str(trace), *without).stdout)["as declared"] == shown["unplanned"]
+    refused = _run("simulate", str(trace), *without, "--compare", "unplanned")
+    assert refused.exit_code == 2
+    assert "planner.enabled is false" in refused.stderr
 
 
 def test_json_tells_every_site_and_every_change(trace: Path) -> None:
