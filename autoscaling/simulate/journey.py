@@ -40,11 +40,11 @@ class Journey(Generic[Choice]):
     def begun(self) -> bool:
         return self.first_at is not None
 
-    def sequence(self) -> Sequence:
+    def sequence(self, prefix_caching: bool) -> Sequence:
         """What an engine gets: the prompt with what the client has of the answer, and what is left."""
         request = self.request
         had = request.output_tokens - self.left
-        return Sequence(request.prompt_tokens + had, self.left, request.blocks)
+        return Sequence(request.prompt_tokens + had, self.left, request.blocks if prefix_caching else ())
 
     def served(self, end: End, now: float) -> Served:
         request = self.request

@@ -88,7 +88,7 @@ class Traffic(Generic[Choice]):
         if replica is None:
             self._fail(journey, "no replica answers", now)
             return
-        sequence = journey.sequence()
+        sequence = journey.sequence(placement.spec.prefix_caching)
         if not replica.engine.fits(sequence.tokens, sequence.output_tokens):
             self._fail(journey, "its cache is too small", now)
             return

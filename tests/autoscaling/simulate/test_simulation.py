@@ -108,6 +108,10 @@ def test_requests_follow_their_prefix_to_where_it_is_cached() -> None:
     assert summary(outcome).cached_share > 0.8
     cached = [served.ttft_s for served in outcome.served if served.cached_tokens]
     assert min(ttft for ttft in cached if ttft) == pytest.approx(ROUND_TRIP_S + MODEL.alone_s(1200 - 1024), rel=0.01)
+    plain = fleet("a", "b")
+    switched_off = tuple(each.model_copy(update={"prefix_caching": False}) for each in plain.placements)
+    outcome = run(plain.model_copy(update={"placements": switched_off}), asked, {"a": 1, "b": 1})
+    assert summary(outcome).cached_share == 0
 
 
 def test_a_request_for_one_site_stays_there() -> None:
