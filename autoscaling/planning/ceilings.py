@@ -4,16 +4,16 @@ from dataclasses import dataclass, replace
 
 from autoscaling.planning.memory import PlaceMemory
 from autoscaling.planning.standing import Standing
-from autoscaling.planning.supply import Supply
 from autoscaling.planning.view import View
 
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """Cheaper replicas that start for all of the requests which the ready ones are not for."""
+    """Replicas that start at a site for requests which the ready ones are not for."""
 
     site: str
     usd_per_hour: float
+    """Of the last of them."""
     start_up_s: float
 
 
@@ -56,27 +56,24 @@ def _may(standing: Standing, place: PlaceMemory, view: View, cover: Cover, now: 
 
 
 def _cover(standing: Standing, view: View) -> Cover | None:
-    """None where some of the load has no cheaper replica coming: then the site scales by itself."""
-    shares, site = view.least, standing.site
+    """The first that is there; None where some of the load has no cheaper replica coming: then the site scales by
+    itself."""
+    shares = view.least
     if not view.movable or not standing.serves or standing.load is None or view.demand.lost:
         return None
     if shares.short <= 0 or shares.unserved > 0:
         return None
-    starting = {
-        other.site: (view.supplies[other.site], other.staying + shares.extra[other.site])
-        for other in view.standings
-        if other.site in shares.extra
-    }
+    covers = [_cover_at(other, view) for other in view.standings if other.site in shares.extra]
     own_price = _price(standing, view)
-    if site in starting or not starting or any(_last(each) >= own_price for each in starting.values()):
+    if any(each.site == standing.site or each.usd_per_hour >= own_price for each in covers):
         return None
-    first = min(starting, key=lambda name: starting[name][0].start_up_s)
-    return Cover(first, _last(starting[first]), starting[first][0].start_up_s)
+    return min(covers, key=lambda each: each.start_up_s, default=None)
 
 
-def _last(starting: tuple[Supply, int]) -> float:
-    supply, count = starting
-    return supply.price(count)
+def _cover_at(standing: Standing, view: View) -> Cover:
+    supply = view.supplies[standing.site]
+    last = standing.staying + view.least.extra[standing.site]
+    return Cover(standing.site, supply.price(last), supply.start_up_s)
 
 
 def _next(standing: Standing) -> int:

@@ -26,20 +26,24 @@ class Demand:
 def observe(
     standings: Sequence[Standing], memory: ModelMemory, silent_s: float, now: float
 ) -> tuple[Demand, ModelMemory]:
-    """A load does not vanish with the site that tells it: for `silent_s` the fleet's is at least what it was."""
+    """A load does not vanish with the site that tells it: for `silent_s` the fleet's is at least what it was, and no
+    longer, though another site may fall silent meanwhile."""
     places = dict(_remembered(standings, memory, silent_s, now))
     loads = {each.site: _mean(each, places[each.site], now) for each in standings if each.load is not None}
     lost = tuple(site for site in places if site not in loads)
-    load = sum(loads.values())
-    if lost:
-        load = max(load, memory.whole_load)
+    load, whole_load, whole_at = sum(loads.values()), memory.whole_load, memory.whole_at
+    if lost and now - whole_at <= silent_s:
+        load = max(load, whole_load)
+    else:
+        whole_load, whole_at = load, now
     delay_s = max(each.spec.autoscaling.scale_down_delay_s for each in standings)
     since = None if not places else now if memory.since is None else memory.since
     lulls = memory.lulls.add(-int(load), now, delay_s) if places else memory.lulls
     watched = since is not None and now - since >= delay_s
     waiting = sum(_mean_waiting(each, places[each.site], now) for each in standings if each.site in loads)
     demand = Demand(load, min(waiting, load), float(-lulls.highest) if watched else 0.0, loads, lost)
-    return demand, ModelMemory(places, since, lulls, memory.whole_load if lost else load)
+    met = memory.met.union(each.site for each in standings if each.heard)
+    return demand, ModelMemory(places, since, lulls, whole_load, whole_at, met)
 
 
 def _remembered(
@@ -53,6 +57,9 @@ def _remembered(
             kept.append((standing.site, _seen(standing, place or first_sight(standing, now), now)))
         elif place is not None and now - place.known_at <= silent_s:
             kept.append((standing.site, place))
+        elif standing.bounds is not None and standing.site not in memory.met:
+            # An order without them would lift at once what the earlier planner had reasons for.
+            kept.append((standing.site, first_sight(standing, now)))
     return kept
 
 
@@ -61,6 +68,7 @@ def _seen(standing: Standing, place: PlaceMemory, now: float) -> PlaceMemory:
     slot_s = slot_length(scaling)
     return replace(
         place,
+        since=place.since if place.load.slots else now,
         known_at=now,
         load=place.load.add(standing.load or 0.0, now, scaling.window_s, slot_s),
         waiting=place.waiting.add(standing.waiting, now, scaling.window_s, slot_s),

@@ -1,5 +1,6 @@
 """What the next plan has to remember. Bounded by the placements of the fleet; all times are monotonic seconds."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,10 +11,10 @@ from autoscaling.windows import Peaks, Window
 
 @dataclass(frozen=True, slots=True)
 class PlaceMemory:
-    """Of one placement whose load is, or was lately, known."""
+    """Of one placement whose load is, or was lately, known; or of which an earlier planner's bounds were found."""
 
     since: float
-    """Watched without a gap since then."""
+    """When its load was known first; gaps of up to `silent_s` don't count."""
     known_at: float
     """When its load was known last."""
     load: Window = field(default_factory=Window)
@@ -38,7 +39,11 @@ class ModelMemory:
     lulls: Peaks = field(default_factory=Peaks)
     """Loads of the fleet within the longest `scale_down_delay_s`, less than 0: their peak is the lowest load."""
     whole_load: float = 0.0
-    """Of the fleet, when the load of every placement was known last."""
+    """Of the fleet at `whole_at`."""
+    whole_at: float = -math.inf
+    """When no placement's load was missing, or it was settled that what is heard is all there is."""
+    met: frozenset[str] = frozenset()
+    """Sites that were heard: bounds that are found there are this planner's own."""
 
 
 Memory = Mapping[str, ModelMemory]

@@ -35,23 +35,22 @@ def shares(
     """Replicas that start already come before others, whatever these would cost."""
     ready = {each.site: each.staying for each in usable}
     promised = {each.site: each.staying + promise(each, places[each.site], now) for each in usable}
-    room = {each.site: _room(each, places[each.site], supplies[each.site], promised[each.site], now) for each in usable}
-    if not demand.lost and all(each.staying == each.replicas for each in usable):
-        # What was served elsewhere a moment ago may not have come yet; else, who gets no requests needs no replicas.
-        room |= {each.site: promised[each.site] for each in usable if _idle(each, supplies[each.site], demand)}
-    load = demand.load - sum(_content(each, supplies[each.site], demand) for each in usable)
-    short = max(0.0, load - sum(supplies[site].requests * count for site, count in ready.items()))
+    idle = _idle(usable, supplies, demand)
+    room = {
+        each.site: promised[each.site]
+        if each.site in idle
+        else _room(each, places[each.site], supplies[each.site], promised[each.site], now)
+        for each in usable
+    }
+    short = _short(usable, supplies, demand)
     waiting = min(demand.waiting, short)
     started, left = fill(short, ready, promised, supplies, waiting, usd_per_late_second)
     wanted, unserved = fill(left, started, room, supplies, min(waiting, left), usd_per_late_second)
-    least = {each.site: each.spec.autoscaling.min_replicas for each in usable}
-    steady_left = demand.steady - sum(supplies[site].requests * count for site, count in least.items())
-    most = {each.site: supplies[each.site].most for each in usable}
     return Shares(
         short=short,
         extra={site: wanted[site] - count for site, count in ready.items() if wanted[site] > count},
         unserved=unserved,
-        steady=fill(steady_left, least, most, supplies, 0.0, 0.0)[0],
+        steady=_steady(usable, supplies, demand),
     )
 
 
@@ -79,6 +78,18 @@ def fill(
     return counts, max(0.0, requests)
 
 
+def _short(usable: Sequence[Standing], supplies: Mapping[str, Supply], demand: Demand) -> float:
+    load = demand.load - sum(_content(each, supplies[each.site], demand) for each in usable)
+    return max(0.0, load - sum(supplies[each.site].requests * each.staying for each in usable))
+
+
+def _steady(usable: Sequence[Standing], supplies: Mapping[str, Supply], demand: Demand) -> Mapping[str, int]:
+    least = {each.site: each.spec.autoscaling.min_replicas for each in usable}
+    most = {each.site: supplies[each.site].most for each in usable}
+    left = demand.steady - sum(supplies[site].requests * count for site, count in least.items())
+    return fill(left, least, most, supplies, 0.0, 0.0)[0]
+
+
 def promise(standing: Standing, place: PlaceMemory, now: float) -> int:
     """Replicas that are on their way: they start, or the site was asked for them."""
     if not standing.serves or standing.failed or overdue(standing, place, now):
@@ -104,7 +115,15 @@ def _content(standing: Standing, supply: Supply, demand: Demand) -> float:
     return max(0.0, beyond - standing.waiting)
 
 
-def _idle(standing: Standing, supply: Supply, demand: Demand) -> bool:
+def _idle(usable: Sequence[Standing], supplies: Mapping[str, Supply], demand: Demand) -> frozenset[str]:
+    """Sites that need no more, as they get no requests. None after a loss: what was served elsewhere a moment ago may
+    not have come yet."""
+    if demand.lost or any(each.staying < each.replicas for each in usable):
+        return frozenset()
+    return frozenset(each.site for each in usable if _hardly_used(each, supplies[each.site], demand))
+
+
+def _hardly_used(standing: Standing, supply: Supply, demand: Demand) -> bool:
     """Its ready replicas are not half used: the router keeps requests elsewhere, though they could be here."""
     load = demand.loads.get(standing.site, 0.0)
     return standing.staying > 0 and standing.waiting == 0 and load < standing.staying * supply.requests / 2

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from autoscaling.signals import Signal, known
 from clusters.spec import FleetSpec, PlacementSpec
-from clusters.state import Bounds, FleetState, Observation, PlacementState, Readiness, ReleasePhase, SiteState
+from clusters.state import Bounds, FleetState, Observation, PlacementState, Readiness, SiteState
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,4 @@ def _why_no_more(fleet: FleetSpec, spec: PlacementSpec, site: SiteState, placeme
         return "has failed"
     if {notice.pool for notice in site.notices}.issuperset(spec.pools):
         return "has nodes that the provider takes back"
-    release = fleet.model(spec.model).release
-    if not any(
-        each.model == spec.model and each.release == release and each.phase is ReleasePhase.STORED
-        for each in site.releases
-    ):
-        return "does not have the release"
-    return ""
+    return "" if site.has_release(spec.model, fleet.model(spec.model).release) else "does not have the release"

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from clusters.routing import RoutingSpec
-from clusters.state import Observation, PlacementState, Readiness, ReleasePhase, SiteState
+from clusters.state import Observation, PlacementState, Readiness, SiteState
 from serve_app.routing.books import Books
 from serve_app.routing.candidates import Candidate
 from serve_app.routing.filters import Growth, Kind, Rejection, why_unhealthy
@@ -158,19 +158,14 @@ def _growth(candidate: Candidate, state: SiteState | None, placement: PlacementS
     if placement.bounds is not None and placement.bounds.max_replicas is not None:
         most = min(most, placement.bounds.max_replicas)
     coming = placement.target_replicas > placement.replicas
-    if state is None or not (coming or (placement.target_replicas < most and _stored(candidate, state))):
+    if state is None:
+        return None
+    may_grow = placement.target_replicas < most and state.has_release(candidate.model, candidate.release)
+    if not coming and not may_grow:
         return None
     waking = placement.replicas == 0
     overdue = waking and coming and state.at - (placement.since or state.at) > candidate.start_up_deadline_s
     return Growth(overdue, not coming, candidate.usd_per_slot_s, waking)
-
-
-def _stored(candidate: Candidate, state: SiteState) -> bool:
-    """Whether the site's store has the release. A site that says nothing of releases is believed to."""
-    phases = [
-        each.phase for each in state.releases if (each.model, each.release) == (candidate.model, candidate.release)
-    ]
-    return ReleasePhase.STORED in phases or not phases
 
 
 def _supply(

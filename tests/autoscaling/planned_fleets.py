@@ -119,11 +119,20 @@ def seen(
     draining: Sequence[str] = (),
     notices: Sequence[str] = (),
     without_release: Sequence[str] = (),
+    silent_of_releases: Sequence[str] = (),
 ) -> FleetState:
     """None: the site is silent."""
+    phases = dict.fromkeys(places, ReleasePhase.STORED) | dict.fromkeys(without_release, ReleasePhase.COPYING)
     return FleetState.model_construct(
         observations={
-            name: _observation(name, state, now, name in draining, name in notices, name in without_release)
+            name: _observation(
+                name,
+                state,
+                now,
+                name in draining,
+                name in notices,
+                None if name in silent_of_releases else phases[name],
+            )
             for name, state in places.items()
         }
     )
@@ -135,18 +144,20 @@ def _observation(
     now: float,
     draining: bool,
     notice: bool,
-    without_release: bool,
+    phase: ReleasePhase | None,
 ) -> Observation:
     if state is None:
         return Observation(site=name, error="no answer")
     states = (state,) if isinstance(state, PlacementState) else tuple(state)
-    phase = ReleasePhase.COPYING if without_release else ReleasePhase.STORED
+    releases = (
+        () if phase is None else (ReleaseState(model=each.model, release=RELEASE, phase=phase) for each in states)
+    )
     told_by_site = SiteState.model_construct(
         site=name,
         at=now,
         drain_s=60.0 if draining else None,
         placements=states,
-        releases=tuple(ReleaseState(model=each.model, release=RELEASE, phase=phase) for each in states),
+        releases=tuple(releases),
         notices=(NodeNotice(node="n", pool="p", ends_at=now + 120),) if notice else (),
     )
     return Observation.model_construct(site=name, state=told_by_site, read_at=now, error="")
@@ -192,6 +203,8 @@ class World:
     memory: Memory = field(default_factory=dict)
     now: float = 1000.0
     silent: set[str] = field(default_factory=set)
+    deaf: set[str] = field(default_factory=set)
+    """Sites that are heard, and get no order."""
     planned: bool = True
     history: list[dict[str, tuple[int | None, int | None, str]]] = field(default_factory=list)
     late: float = 0.0
@@ -223,7 +236,7 @@ class World:
         for name, region in self.regions.items():
             if planned is None:
                 region.bounds = None
-            elif name not in self.silent:
+            elif name not in self.silent | self.deaf:
                 region.bounds = next(iter(planned.bounds.get(name, ())), None)
             region.scale(self.now)
         return planned

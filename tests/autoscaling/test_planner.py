@@ -58,6 +58,12 @@ def test_a_site_that_cannot_take_replicas_gets_none(states: dict[str, Any], flag
     assert of(planned, "spot").min_replicas == 1
 
 
+def test_a_site_that_says_nothing_of_releases_is_believed_to_have_them_as_the_router_believes() -> None:
+    """As after a restart of its agent or its replicator."""
+    places = {"home": told(ready=0), "spot": told(ready=0), "dear": told(ready=1, load=16)}
+    assert of(plan(three(), seen(NOW, places, silent_of_releases=["home"]), {}, NOW), "home").min_replicas == 1
+
+
 def test_a_site_that_may_not_process_the_models_requests_gets_none() -> None:
     sites = [site("home", 0.1).model_copy(update={"jurisdiction": "ch"}), site("spot", 0.4), site("dear")]
     spec = fleet(sites, three().placements, jurisdictions=("us",))

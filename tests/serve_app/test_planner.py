@@ -76,6 +76,11 @@ class Agent:
         bounds = self.told.bounds("m", time.time())
         return bounds.min_replicas if bounds else None
 
+    @property
+    def floors(self) -> set[int | None]:
+        """In all orders."""
+        return {order.bounds[0].min_replicas if order.bounds else None for order in self.orders}
+
 
 class Kept:
     """A backend that remembers."""
@@ -178,7 +183,34 @@ async def test_a_planner_that_starts_anew_leaves_in_force_what_it_finds() -> Non
         sites["spot"].orders.clear()
         async with planning(sites):
             await until(lambda: len(sites["spot"].orders) > 5)
-        assert {order.bounds[0].min_replicas for order in sites["spot"].orders} == {2}
+        assert sites["spot"].floors == {2}
+
+
+async def test_a_planner_that_starts_anew_leaves_in_force_what_it_finds_though_no_engine_reports() -> None:
+    async with agents(**BURST) as sites:
+        async with planning(sites):
+            await until(lambda: sites["spot"].floor == 2)
+        sites["spot"].placement = told(ready=1, load=None, target_replicas=2)
+        sites["spot"].orders.clear()
+        async with planning(sites):
+            await until(lambda: len(sites["spot"].orders) > 5)
+        assert sites["spot"].floors == {2}
+
+
+async def test_after_a_planner_that_was_killed_between_two_orders_only_the_second_is_new() -> None:
+    async with agents(home=told(ready=1, load=8), spot=told(ready=0), dear=told(ready=1, load=20)) as sites:
+        sites["spot"].status = 0
+        async with planning(sites):
+            await until(lambda: sites["home"].floor == 2)
+        assert sites["spot"].told.bounds("m", time.time()) is None
+        assert sites["home"].told.bounds("m", time.time() + PlannerSpec().lifetime_s) is None, "if it was the last"
+        sites["spot"].status = 200
+        sites["home"].orders.clear()
+        async with planning(sites):
+            await until(lambda: sites["spot"].floor is not None)
+            await until(lambda: len(sites["home"].orders) > 5)
+        assert sites["spot"].floors == {1}
+        assert sites["home"].floors == {2}
 
 
 async def test_of_two_planners_the_one_that_started_later_counts() -> None:
