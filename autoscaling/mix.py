@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clusters.mix import Room, SpotSpec, split
 from clusters.spec import PoolSpec
 from clusters.state import NodeNotice
+
+LONGEST_LOOK_S = 10.0
+"""Counted between two looks, which are far more frequent: beyond it, the clock was set or nobody looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,12 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """By pool, in seconds since the epoch: since when nodes that were asked for are awaited, and when they failed to
-    come."""
+    """Of the look `at` that time, by pool: nodes that were `asked` for and nodes `there`; seconds for which some are
+    `awaited` and none has come; and when they `failed` to come. Times are in seconds since the epoch."""
 
+    at: float = 0.0
     asked: Mapping[str, int] = field(default_factory=dict)
+    there: Mapping[str, int] = field(default_factory=dict)
     awaited: Mapping[str, float] = field(default_factory=dict)
     failed: Mapping[str, float] = field(default_factory=dict)
 
@@ -77,20 +82,26 @@ def decide(
     # missing. Where nothing is, nothing is asked for: it might keep an idle node in place of a busy one, for ever.
     held = Counter(node.pool for node in staying if node.models)
     wanted = {pool: held[pool] + count for pool, count in sorted(more.items()) if count}
-    return Mix(wanted, reasons, Memory(wanted, memory.awaited, memory.failed))
+    return Mix(wanted, reasons, replace(memory, asked=wanted))
 
 
 def _remembered(wants: Sequence[Want], nodes: Sequence[Node], memory: Memory, now: float) -> Memory:
-    """Who lacks nodes that were asked for, and since when; after `launch_s` the pool has failed."""
+    """Who lacks nodes that were asked for, and for how long none has come; after `launch_s` the pool has failed."""
     there = Counter(node.pool for node in nodes if not node.leaving)
-    awaited = {
-        pool: min(memory.awaited.get(pool, now), now) for pool, count in memory.asked.items() if there[pool] < count
+    passed_s = min(max(0.0, now - memory.at), LONGEST_LOOK_S)
+    waited = {
+        pool: waited_s + passed_s
+        for pool, waited_s in memory.awaited.items()
+        if there[pool] <= memory.there.get(pool, 0)  # one that came shows that the pool has some to give
     }
+    awaited = {pool: waited.get(pool, 0.0) for pool, count in memory.asked.items() if there[pool] < count}
     patience = {pool.name: want.spot.launch_s for want in wants for pool in want.pools}
-    failed = {pool: now for pool, since in awaited.items() if now - since >= patience.get(pool, 0)}
+    failed = {pool: now for pool, waited_s in awaited.items() if waited_s >= patience.get(pool, 0)}
     return Memory(
+        now,
         memory.asked,
-        {pool: since for pool, since in awaited.items() if pool not in failed},
+        there,
+        {pool: waited_s for pool, waited_s in awaited.items() if pool not in failed},
         {pool: min(at, now) for pool, at in memory.failed.items()} | failed,
     )
 

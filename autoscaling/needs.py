@@ -38,7 +38,9 @@ def queue_depth(signal: Signal, state: State, limits: AutoscalingSpec, now: floa
 
 
 def utilisation(signal: Signal, state: State, limits: AutoscalingSpec, now: float) -> Need:
-    """Busy GPUs, averaged over `window_s`."""
+    """Busy GPUs, averaged over `window_s`. Where no replica is ready there are none, and what waits counts instead."""
+    if signal.ready == 0:
+        return queue_depth(signal, state, limits, now)
     busy = state.busy.mean(now, limits.window_s, slot_length(limits)) or 0.0
     by_busy = busy / limits.target_utilisation
     stay = _ceil(by_busy / (1 - limits.scale_down_margin)) + signal.silent

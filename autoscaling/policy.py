@@ -32,7 +32,8 @@ def decide(signal: Signal, state: State, limits: AutoscalingSpec, current: int, 
 
     state = _observe(signal, state, limits, held, now)
     need = _need(signal, state, limits, held, now)
-    lowest = max(limits.min_replicas, min(held, 1), state.floor.replicas)
+    # Not `min_replicas`: a planner's floor counts as long as it stands, and is not remembered after that.
+    lowest = max(min(held, 1), state.floor.replicas)
     state = replace(state, needs=state.needs.add(max(need.stay, lowest), now, limits.scale_down_delay_s))
     wanted = min(max(need.least, state.floor.replicas), limits.max_replicas)
     if wanted > held:
@@ -59,7 +60,7 @@ def _down(state: State, limits: AutoscalingSpec, held: int, need: Need, now: flo
     idle_s = now - state.busy_at
     if held == 1 > max(limits.min_replicas, state.floor.replicas) and idle_s >= limits.scale_to_zero_delay_s:
         return Decision(0, f"down 1 to 0: no request for {idle_s:.0f} s", state)
-    peak, delay = state.needs.highest, limits.scale_down_delay_s
+    peak, delay = max(state.needs.highest, limits.min_replicas), limits.scale_down_delay_s
     target = max(peak, math.ceil(held / limits.max_down_factor), held - limits.max_down_replicas)
     if target >= held:
         return Decision(held, f"hold {held}: {_why_not_fewer(state, limits, held, need)}", state)

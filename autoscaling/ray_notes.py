@@ -3,7 +3,7 @@ restart."""
 
 import logging
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 from ray.exceptions import RpcError
@@ -12,6 +12,10 @@ from ray.experimental.internal_kv import internal_kv_get_gcs_client
 from autoscaling.forecast import History
 from clusters.scaling import AutoscalingSpec
 
+ORDER_LIFETIME_S = 5.0
+"""Agents write orders every second,"""
+WORD_LIFETIME_S = 10.0
+"""and autoscalers a word twice a second."""
 NAMESPACE = b"rayfleet"
 TIMEOUT_S = 2
 
@@ -29,11 +33,11 @@ class Word:
 class Order:
     """From the site agent: what the ingress and the planner told it. None means that they said nothing.
 
-    `held` are requests at the ingress. The bounds in replicas narrow those of `fleet.yaml`. Nothing of it counts after
-    `until`, in seconds since the epoch.
+    `held` are requests at the ingress. The bounds in replicas narrow those of `fleet.yaml`. `number` differs from that
+    of the order before.
     """
 
-    until: float
+    number: float
     held: float | None = None
     min_replicas: int | None = None
     max_replicas: int | None = None
@@ -48,6 +52,25 @@ class Drain:
 
 Note = TypeVar("Note", History, Word, Order, Drain, AutoscalingSpec)
 """An AutoscalingSpec is left by who deploys the placement, for the autoscaler."""
+
+
+class Renewed(Generic[Note]):
+    """The latest note of a kind that is written anew all the time, until nobody does for `lifetime_s`. Who reads it
+    times that by its own monotonic clock: those of nodes differ, and are set."""
+
+    def __init__(self, lifetime_s: float):
+        self._lifetime_s = lifetime_s
+        self._note: Note | None = None
+        self._since = 0.0
+
+    def heed(self, note: Note | None, now: float) -> Note | None:
+        """What counts now, having read `note`."""
+        if note != self._note:
+            self._note, self._since = note, now
+        return self.current(now)
+
+    def current(self, now: float) -> Note | None:
+        return self._note if now - self._since <= self._lifetime_s else None
 
 
 def write(application: str, note: Note) -> None:

@@ -33,7 +33,9 @@ _A100_80G = Card(85.9, 2039, 312)
 CARDS = {
     "T4": Card(16.1, 320, 65),
     "L4": Card(24.1, 300, 121),
+    "A10": Card(24.1, 600, 125),
     "A10G": Card(24.1, 600, 70),
+    "RTX4090": Card(25.7, 1008, 165),
     "L40S": Card(48.3, 864, 362),
     "A100": _A100_80G,
     "A100-40G": Card(42.9, 1555, 312),
@@ -42,7 +44,19 @@ CARDS = {
     "H200": Card(150.8, 4800, 989),
     "B200": Card(192.3, 8000, 2250),
 }
-"""By Ray's accelerator type."""
+"""By Ray's accelerator type, where it has one."""
+
+_TYPES = """
+    A100 A100-40G A100-80G A10G AMD-Instinct-MI100 AMD-Instinct-MI210 AMD-Instinct-MI250X
+    AMD-Instinct-MI250X-MI250 AMD-Instinct-MI300A AMD-Instinct-MI300X-HF AMD-Instinct-MI300X-OAM
+    AMD-Instinct-MI308X AMD-Instinct-MI325X-OAM AMD-Instinct-MI350X-OAM AMD-Instinct-MI355X-OAM
+    AMD-Radeon-HD-7900 AMD-Radeon-R9-200-HD-7900 Apple-Silicon Ascend910B Ascend910B4 B200 B300 FURIOSA_RNGD
+    GB200 GB300 H100 H20 H200 Intel-GAUDI Intel-GPU-Max-1100 Intel-GPU-Max-1550 K80 L4 L40S M1 M1-Max M1-Pro
+    M1-Ultra M2 M2-Max M2-Pro M2-Ultra M3 M3-Max M3-Pro MOBILINT_ARIES MOBILINT_REGULUS MXC500 MXC550 P100 P4
+    RTX-PRO-6000 T4 TPU-V2 TPU-V3 TPU-V4 TPU-V5LITEPOD TPU-V5P TPU-V6E TPU-V7X V100 aws-neuron-core
+"""
+RAY_TYPES = frozenset(_TYPES.split())
+"""Every accelerator type that Ray knows. A name that is neither here nor in `CARDS` is most likely mistyped."""
 
 
 def engine_gb(card: Card, gpus: float) -> float:

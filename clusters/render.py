@@ -4,14 +4,33 @@ from typing import Any, Literal
 
 import yaml
 
+from clusters.fields import Spec
 from clusters.notices.notice import NoticeSource
+from clusters.scaling import AutoscalingSpec, ScalingPolicy
 from clusters.spec import FleetSpec, Loading, PlacementSpec, SiteSpec
+from clusters.storage import CacheSpec
 
 AGENT_APP = "fleet-agent"
 INGRESS_APP = "rayfleet"
 PLANNER_APP = "fleet-planner"
 NODES_APP = "fleet-nodes"
 REPLICATOR_APP = "fleet-replicator"
+ENGINE_DEPLOYMENT = "EngineServer"
+"""`ray.serve.llm` names a model's deployment after the server's class, and the model."""
+
+OF_MODEL = {"name", "release", "tasks", "max_model_len"}
+OF_PLACEMENT = {
+    "site",
+    "gpus",
+    "cpus",
+    "batching",
+    "prefix_caching",
+    "speculation",
+    "warm_up_s",
+    "loading",
+    "engine",
+}
+"""What engines know: Ray replaces every replica of an application whose arguments change."""
 
 Config = dict[str, Any]
 Device = Literal["gpu", "cpu"]
@@ -61,6 +80,27 @@ def ingress_config(fleet: FleetSpec, host: str) -> Config:
     }
 
 
+def engine_deployment(model: str) -> str:
+    """As `ray.serve.llm` names it."""
+    return f"{ENGINE_DEPLOYMENT}:{model.replace('.', '_')}"
+
+
+def ray_autoscaling(scaling: AutoscalingSpec) -> Config:
+    """Ray Serve's `autoscaling_config` for a deployment that our policy scales. Ray updates it in place, but replaces
+    every replica when arguments of the policy change: it finds what else there is to know in a note."""
+    return {
+        "min_replicas": scaling.min_replicas,
+        "max_replicas": scaling.max_replicas,
+        # Replicas note their load so often, and tell it so often: a step is known after at most twice as long.
+        "metrics_interval_s": 0.5,
+        "look_back_period_s": max(scaling.signal_max_age_s, 2),
+        # Ray delays a policy's decisions by its own damping too, 30 s and 600 s unless told: ours is enough.
+        "upscale_delay_s": 0,
+        "downscale_delay_s": 0,
+        "policy": {"policy_function": "autoscaling.ray_policy:ReplicaPolicy"},
+    }
+
+
 def to_yaml(config: Config, heading: str) -> str:
     """`heading` becomes the comment on top."""
     comment = "".join(f"# {line}\n" for line in heading.splitlines())
@@ -78,7 +118,12 @@ def _planner_app(fleet: FleetSpec) -> Config:
 
 def _agent_placement(fleet: FleetSpec, placement: PlacementSpec) -> Config:
     model = fleet.model(placement.model)
-    return {"model": model.name, "release": model.release, "capacity": placement.capacity}
+    return {
+        "model": model.name,
+        "release": model.release,
+        "capacity": placement.capacity,
+        "autoscaling": _plain(placement.autoscaling),
+    }
 
 
 def _replicator_app(fleet: FleetSpec, site: SiteSpec) -> Config:
@@ -131,25 +176,32 @@ def _serves(fleet: FleetSpec, site: SiteSpec, model: str) -> bool:
     return any(placement.model == model for placement in fleet.placements_at(site.name))
 
 
-def _model_app(fleet: FleetSpec, site: SiteSpec, placement: PlacementSpec, device: Device | None) -> Config:
+def _model_app(fleet: FleetSpec, site: SiteSpec, placement: PlacementSpec, override: Device | None) -> Config:
     pool = site.pool(placement.pool)
+    device = override or ("gpu" if pool.gpus else "cpu")
     return {
         "name": placement.model,
         "route_prefix": f"/models/{placement.model}",
         "import_path": "serve_app.site:model",
         "args": {
-            "model": _plain(fleet.model(placement.model)),
-            "placement": _plain(placement),
-            "pool": _plain(pool),
-            "device": device or ("gpu" if pool.gpus else "cpu"),
+            "model": _plain(fleet.model(placement.model), OF_MODEL),
+            "placement": _plain(placement, OF_PLACEMENT) | {"resource": placement.resource},
+            "device": device,
+            "accelerator": pool.accelerator if device == "gpu" else None,
+            "gpu_usage": device == "gpu" and placement.autoscaling.policy is ScalingPolicy.UTILISATION,
             "store": _plain(site.store),
             "token_variable": site.token_variable,
-            "weights": _plain(fleet.weights),
-            "keep": [f"{other.model}/{fleet.model(other.model).release}" for other in fleet.placements_at(site.name)],
+            "weights": _plain(fleet.weights, set(CacheSpec.model_fields)),
         },
+        "deployments": [
+            {
+                "name": engine_deployment(placement.model),
+                "autoscaling_config": ray_autoscaling(placement.autoscaling),
+            }
+        ],
     }
 
 
-def _plain(spec: Any) -> Config:
-    plain: Config = spec.model_dump(mode="json", exclude_none=True)
-    return plain
+def _plain(spec: Spec, fields: set[str] | None = None) -> Config:
+    """All of its fields, unless told which."""
+    return spec.model_dump(mode="json", exclude_none=True, include=fields)

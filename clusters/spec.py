@@ -189,7 +189,7 @@ class PlacementSpec(Spec):
         Loading.CACHED, description="cached: from the node's disk; streamed: from the site's store"
     )
     engine: dict[str, Any] = Field(
-        default_factory=dict, description="further vLLM engine arguments, passed as they are"
+        default_factory=dict, description="further arguments of vLLM's, by their names in Python"
     )
 
     @property

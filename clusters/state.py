@@ -27,8 +27,6 @@ class EngineSample(Frozen):
     running: int = Field(ge=0, description="requests in the batch")
     waiting: int = Field(ge=0, description="requests queued in the engine")
     kv_usage: float = Field(ge=0, le=1, description="share of the KV cache in use")
-    node: str = Field("", description="Ray's id of the node that it runs on")
-    at: float = Field(description="seconds since the epoch, by the site's clock")
 
 
 class Bounds(Frozen):
@@ -86,7 +84,7 @@ class NodeNotice(Frozen):
 
     node: str = Field(description="Ray's id of it")
     pool: str
-    ends_at: float = Field(description="seconds since the epoch, by the node's clock")
+    ends_at: float = Field(description="seconds since the epoch, by the site's clock")
     message: str = Field("", description="what the provider said, for people")
 
 

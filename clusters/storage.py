@@ -33,10 +33,9 @@ class Verify(StrEnum):
     """What the store says of sizes is believed."""
 
 
-class WeightsSpec(Spec):
-    """Where releases are pushed first, and how they are copied on."""
+class CacheSpec(Spec):
+    """The releases on a node's disk: all of `weights` that an engine goes by."""
 
-    home: Name = Field(description="the site whose store receives `rayfleet weights push`")
     cache_dir: str = Field("/var/cache/rayfleet", description="node-local directory that engines load from")
     cache_gb: float | None = Field(
         None, gt=0, description="GB that a node may keep of releases; unset means all but a tenth of its disk"
@@ -44,14 +43,20 @@ class WeightsSpec(Spec):
     parallel_parts: int = Field(
         8, ge=1, le=64, description="parts of 16 MiB in flight per site; copying holds each in memory"
     )
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Of `cache_gb`."""
+        return None if self.cache_gb is None else int(self.cache_gb * 1e9)
+
+
+class WeightsSpec(CacheSpec):
+    """Where releases are pushed first, and how they are copied on."""
+
+    home: Name = Field(description="the site whose store receives `rayfleet weights push`")
     bandwidth_mbps: float | None = Field(
         None, gt=0, description="Mbit/s that copying to one site may take; unset means no limit"
     )
     budget_usd: float = Field(100, ge=0, description="USD of egress above which `replicate` asks for --yes")
     verify: Verify = Field(Verify.FULL, description="what is read back of a copy: full, sampled or off")
     interval_s: float = Field(30, gt=0, description="seconds between two looks of a site's replicator")
-
-    @property
-    def cache_bytes(self) -> int | None:
-        """Of `cache_gb`."""
-        return None if self.cache_gb is None else int(self.cache_gb * 1e9)

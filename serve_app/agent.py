@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview
 
 from autoscaling import ray_notes
-from autoscaling.ray_notes import Drain, Word
+from autoscaling.ray_notes import WORD_LIFETIME_S, Drain, Order, Renewed, Word
 from clusters.render import AGENT_APP, ENGINE_DEPLOYMENT
 from clusters.state import (
     BoundsOrder,
@@ -34,7 +34,6 @@ logger = logging.getLogger("ray.serve")
 SAMPLE_LIFETIME_S = 5.0
 STATUS_INTERVAL_S = 1.0
 NOTES_INTERVAL_S = 1.0
-WORD_LIFETIME_S = 10.0
 NOTICE_LIFETIME_S = 600.0
 """After a node's end."""
 ANSWERING = ("RUNNING", "PENDING_MIGRATION", "RECOVERING")
@@ -55,7 +54,7 @@ class SiteAgent:
         self._releases: tuple[ReleaseState, ...] = ()
         self._applications: Mapping[str, ApplicationStatusOverview] | None = None
         self._told = Told()
-        self._words: Mapping[str, Word] = {}
+        self._words = {placement.model: Renewed[Word](WORD_LIFETIME_S) for placement in args.placements}
         self._notices: dict[str, tuple[float, NodeNotice]] = {}
         """Each with the time when it is forgotten."""
         self._since: dict[str, tuple[Readiness, float]] = {}
@@ -88,6 +87,9 @@ class SiteAgent:
 
     async def notice(self, notice: dict[str, object]) -> None:
         """A node's watcher heard that the provider takes the node back. Of several ends the earliest counts."""
+        if "ends_in_s" in notice:
+            # The node's clock may differ from ours.
+            notice = {**notice, "ends_at": time.time() + float(str(notice["ends_in_s"]))}
         parsed = NodeNotice.model_validate(notice)
         _, earlier = self._notices.get(parsed.node, (0.0, parsed))
         forget_at = time.monotonic() + max(0.0, parsed.ends_at - time.time()) + NOTICE_LIFETIME_S
@@ -140,13 +142,7 @@ class SiteAgent:
     ) -> PlacementState:
         model = placement.model
         samples = [sample for _, sample in self._samples.get(model, {}).values()]
-        word = self._words.get(model)
-        state = placement_state(
-            placement,
-            applications.get(model),
-            samples,
-            word if word is not None and time.time() - word.at <= WORD_LIFETIME_S else None,
-        )
+        state = placement_state(placement, applications.get(model), samples, self._words[model].current(now))
         if self._since.get(model, (None,))[0] is not state.readiness:
             self._since[model] = (state.readiness, now)
         return state.model_copy(
@@ -170,11 +166,13 @@ class SiteAgent:
             await asyncio.sleep(STATUS_INTERVAL_S)
 
     async def _pass_on(self) -> None:
-        """For ever: orders to the autoscaler of each placement, and its words back. A sleeper is woken at once."""
+        """For ever: settings and orders to the autoscaler of each placement, and its words back. A sleeper is woken at
+        once."""
         while True:
-            now = time.monotonic()
-            orders = {placement.model: self._told.order(placement.model, now) for placement in self._args.placements}
-            self._words = await asyncio.to_thread(_exchange_notes, orders)
+            for placement in self._args.placements:
+                order = self._told.order(placement.model, time.monotonic())
+                word = await asyncio.to_thread(_exchange_notes, placement, order)
+                self._words[placement.model].heed(word, time.monotonic())
             try:
                 await asyncio.wait_for(self._wake.wait(), NOTES_INTERVAL_S)
             except TimeoutError:
@@ -182,15 +180,12 @@ class SiteAgent:
             self._wake.clear()
 
 
-def _exchange_notes(orders: Mapping[str, ray_notes.Order | None]) -> dict[str, Word]:
-    words = {}
-    for model, order in orders.items():
-        if order is not None:
-            ray_notes.write(model, order)
-        word = ray_notes.read(model, Word)
-        if word is not None:
-            words[model] = word
-    return words
+def _exchange_notes(placement: AgentPlacement, order: Order | None) -> Word | None:
+    """Autoscalers find their settings here: in the applications of models, a change of them would replace replicas."""
+    ray_notes.write(placement.model, placement.autoscaling)
+    if order is not None:
+        ray_notes.write(placement.model, order)
+    return ray_notes.read(placement.model, Word)
 
 
 def _fresh(samples: Mapping[str, tuple[float, EngineSample]], now: float) -> dict[str, tuple[float, EngineSample]]:

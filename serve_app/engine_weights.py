@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import ray
 from ray.llm._internal.common.callbacks.base import CallbackBase
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clusters.fields import Spec
 from clusters.spec import Loading
-from clusters.storage import StoreSpec, WeightsSpec
+from clusters.storage import CacheSpec, StoreSpec
 from serve_app.gate import site_token
 from serve_app.mending import mended
 from serve_app.start_up import journal
 from weights.errors import WeightsError
 from weights.node.cache import fetch
 from weights.node.compile_cache import CompileCache
+from weights.node.pins import pinned
 from weights.node.slot import Slot
 from weights.releases.registry import release_prefix
 from weights.store import open_store
@@ -38,8 +37,7 @@ class EngineWeights(Spec):
     engine: str
     loading: Loading
     store: StoreSpec
-    weights: WeightsSpec
-    keep: frozenset[str]
+    weights: CacheSpec
     token_variable: str
 
     def prepare(self) -> str:
@@ -57,14 +55,15 @@ class EngineWeights(Spec):
             site=self.site,
             parallel_parts=self.weights.parallel_parts,
             cache_bytes=self.weights.cache_bytes,
-            keep=self.keep,
+            keep=pinned(Path(self.weights.cache_dir)),
         )
         return str(path)
 
     def environment(self) -> dict[str, str]:
-        """What vLLM reads, on every node."""
+        """What vLLM and FlashInfer read: both keep there what they compile."""
         streaming = streaming_environment(self.store) if self.loading is Loading.STREAMED else {}
-        return {"VLLM_CACHE_ROOT": str(self._compiled.directory), **streaming}
+        compiled = str(self._compiled.directory)
+        return {"VLLM_CACHE_ROOT": compiled, "FLASHINFER_WORKSPACE_BASE": compiled, **streaming}
 
     def save_compiled(self) -> None:
         """Keeps in the site's store what this node's engine has compiled."""
@@ -124,36 +123,15 @@ def streaming_environment(store: StoreSpec) -> dict[str, str]:
 
 
 class WeightsCallback(CallbackBase):  # type: ignore[misc]
-    """Before the engine starts: every node that this replica uses has what it will load. `kwargs` are EngineWeights."""
+    """Before the engine starts: this replica's node has what it will load. `kwargs` are EngineWeights."""
 
     async def on_before_node_init(self) -> None:
         weights = EngineWeights.model_validate(self.kwargs)
-        nodes = set(ray.util.placement_group_table(self.ctx.placement_group)["bundles_to_node_id"].values())
-        here = ray.get_runtime_context().get_node_id()
-        # They live as long as their handles, which this replica has.
-        self._keepers = [
-            _Keeper.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
-            for node in nodes - {here}
-        ]
-        path = await mended(lambda: self._prepared(weights), weights.model, weights.release)
+        path = await mended(lambda: asyncio.to_thread(weights.prepare), weights.model, weights.release)
         journal.ended("weights")
-        os.environ.update(weights.environment())
-        self.ctx.runtime_env["env_vars"].update(weights.environment())
+        variables = self.ctx.runtime_env["env_vars"]
+        variables.update(weights.environment())
+        # Ray gives them to the tasks and actors of the engine alone, whose core is a child of this process.
+        os.environ.update(variables)
         self.llm_config.get_engine_config().hf_model_id = path
         self.ctx.run_init_node = False
-
-    async def _prepared(self, weights: EngineWeights) -> str:
-        elsewhere = [keeper.prepare.remote(self.kwargs) for keeper in self._keepers]
-        path = await asyncio.to_thread(weights.prepare)
-        await asyncio.gather(*elsewhere)
-        return path
-
-
-class NodeKeeper:
-    """On another node of a replica: has the release there, and keeps it from being evicted for as long as it lives."""
-
-    def prepare(self, weights: dict[str, Any]) -> None:
-        EngineWeights.model_validate(weights).prepare()
-
-
-_Keeper = ray.remote(num_cpus=0)(NodeKeeper)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from threading import Lock
 from typing import Any
 
 import ray
@@ -16,7 +17,7 @@ from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
 from autoscaling import ray_notes
 from autoscaling.mix import Memory, Mix, Node, Want, decide
-from autoscaling.ray_notes import Word
+from autoscaling.ray_notes import WORD_LIFETIME_S, Renewed, Word
 from clusters.mix import SpotSpec
 from clusters.packing import alone
 from clusters.render import AGENT_APP
@@ -30,9 +31,8 @@ logger = logging.getLogger("ray.serve")
 MIX_INTERVAL_S = 0.2
 """Short: a replica that Ray's autoscaler sees waiting before we have asked for its node gets one of Ray's choice."""
 NOTICES_INTERVAL_S = 1.0
-REPEAT_INTERVAL_S = 30.0
-"""Between two equal requests, in case somebody else has replaced ours."""
-WORD_LIFETIME_S = 10.0
+REPEAT_INTERVAL_S = 2.0
+"""Between two equal requests: at a redeploy the replica of before takes back what is asked for, when it ends."""
 TIMEOUT_S = 5.0
 
 
@@ -42,10 +42,14 @@ class SiteNodes:
     def __init__(self, args: NodesAppArgs):
         self._pools = {pool.name: pool for pool in args.pools}
         self._mixed = args.mixed
+        self._words = {placement.model: Renewed[Word](WORD_LIFETIME_S) for placement in args.mixed}
         self._replicas: dict[str, int] = {}
         self._notices: tuple[NodeNotice, ...] = ()
         self._mix = Mix({}, {}, Memory())
-        self._asked_at = 0.0
+        self._asked_at: float | None = None
+        """By the monotonic clock. None until the first time."""
+        self._ended = False
+        self._asking = Lock()
         self._tasks = [asyncio.create_task(Watchers(args.notices).keep())]
         if self._mixed:
             self._tasks += [asyncio.create_task(self._hear_notices()), asyncio.create_task(self._keep_mix())]
@@ -56,11 +60,12 @@ class SiteNodes:
             raise RuntimeError("the site's nodes are no longer looked after") from ended[0].exception()
 
     def __del__(self) -> None:
-        """Serve calls this when the replica is to end. If there is a next one, it asks anew long before Ray's idle
-        timeout."""
-        if self._asked_at:
-            self._asked_at = 0.0
-            request_resources(bundles=[])
+        """Serve calls this when the replica is to end. If there is a next one, it asks anew in a moment."""
+        with self._asking:
+            self._ended = True
+            if self._asked_at is not None:
+                self._asked_at = None
+                request_resources(bundles=[])
 
     async def _keep_mix(self) -> None:
         """For ever. While Ray does not answer, what was asked for stands."""
@@ -87,22 +92,29 @@ class SiteNodes:
     def _ask(self) -> None:
         now = time.time()
         nodes = standing(self._pools.values(), self._mixed, {notice.node for notice in self._notices})
-        wants = [self._want(placement, placement.spot, nodes, now) for placement in self._mixed if placement.spot]
+        wants = [self._want(placement, placement.spot, nodes) for placement in self._mixed if placement.spot]
         mix = decide(wants, nodes, self._notices, self._mix.memory, now)
         changed = mix.nodes != self._mix.nodes
-        if changed or not 0 <= now - self._asked_at < REPEAT_INTERVAL_S:
-            request_resources(bundles=[{self._pools[pool].resource: 1} for pool in Counter(mix.nodes).elements()])
-            self._asked_at = now
+        self._request(mix.nodes, changed)
         if changed:
             for model, reason in mix.reasons.items():
                 logger.info("rayfleet asks for nodes of %s: %s", model, reason)
         self._mix = mix
 
-    def _want(self, placement: PlacementSpec, spot: SpotSpec, nodes: list[Node], now: float) -> Want:
+    def _request(self, nodes: Mapping[str, int], changed: bool) -> None:
+        """In place of whatever was asked for, by whomever."""
+        with self._asking:
+            now = time.monotonic()
+            due = self._asked_at is None or changed or now - self._asked_at >= REPEAT_INTERVAL_S
+            if due and not self._ended:
+                request_resources(bundles=[{self._pools[pool].resource: 1} for pool in Counter(nodes).elements()])
+                self._asked_at = now
+
+    def _want(self, placement: PlacementSpec, spot: SpotSpec, nodes: list[Node]) -> Want:
         """As many as the autoscaler's latest word says; until the first one, those that it has."""
         # Not as the agent says: it hears a second later, and Ray may then have chosen a node already.
-        word = ray_notes.read(placement.model, Word)
-        if word is not None and now - word.at <= WORD_LIFETIME_S:
+        word = self._words[placement.model].heed(ray_notes.read(placement.model, Word), time.monotonic())
+        if word is not None:
             self._replicas[placement.model] = word.target
         pools = tuple(self._pools[name] for name in placement.pools)
         if placement.model in self._replicas:

@@ -26,6 +26,8 @@ METADATA_URL = "RAYFLEET_METADATA_URL"
 LOOK_INTERVAL_S = 3.0
 TELL_INTERVAL_S = 2.0
 DRAIN_RETRY_S = 1.0
+LEAST_DRAIN_S = 10.0
+"""For which Ray is asked at least: what begins at once still takes a while."""
 TIMEOUT_S = 5.0
 MARGIN_S = 3.0
 """Ray ends the node's replicas so long before the machine goes: a stream that is reset goes on elsewhere at once, one
@@ -87,6 +89,8 @@ class NodeWatcher:
         self._pool = pool
         self._reader = reader(source, os.environ.get(METADATA_URL))
         self._notice: NodeNotice | None = None
+        self._ends_at = 0.0
+        """By the monotonic clock."""
         self._heard = asyncio.Event()
 
     async def run(self) -> None:
@@ -95,26 +99,27 @@ class NodeWatcher:
             group.create_task(self._tell())
             async for heard in watch(self._reader, logger):
                 notice = NodeNotice(node=self._node, pool=self._pool, ends_at=heard.ends_at, message=heard.message)
-                remaining_s = notice.ends_at - time.time()
+                remaining_s = max(0.0, notice.ends_at - time.time())
                 logger.warning(
                     "node %s of pool %s is taken back in %.0f s: %s", self._node, self._pool, remaining_s, heard.message
                 )
                 self._notice = notice
+                self._ends_at = time.monotonic() + remaining_s
                 self._heard.set()
-                group.create_task(self._drain(notice))
+                group.create_task(self._drain(notice, remaining_s))
 
-    async def _drain(self, notice: NodeNotice) -> None:
+    async def _drain(self, notice: NodeNotice, remaining_s: float) -> None:
         """Nothing new is placed on the node, and Serve starts replacements elsewhere before it ends what is here."""
         started = time.monotonic()
-        while self._notice is notice and time.time() < notice.ends_at:
-            try:
-                refusal = await asyncio.wait_for(asyncio.to_thread(drain, notice), TIMEOUT_S)
-            except (RayError, TimeoutError) as error:
-                refusal = f"{type(error).__name__}: {error}"
+        while self._notice is notice:
+            refusal = await _ordered(notice)
+            passed_s = time.monotonic() - started
             if refusal is None:
-                logger.warning("node %s drains, ordered within %.2f s", self._node, time.monotonic() - started)
+                logger.warning("node %s drains, ordered within %.2f s", self._node, passed_s)
                 return
             logger.warning("node %s is not drained yet: %s", self._node, refusal)
+            if passed_s >= max(remaining_s, LEAST_DRAIN_S):
+                return
             await asyncio.sleep(DRAIN_RETRY_S)
 
     async def _tell(self) -> None:
@@ -125,7 +130,10 @@ class NodeWatcher:
             try:
                 if agent is None:
                     agent = await asyncio.to_thread(serve.get_app_handle, AGENT_APP)
-                await asyncio.wait_for(agent.notice.remote(self._notice.model_dump()), TIMEOUT_S)
+                # The agent reckons by its own clock.
+                ends_in_s = max(0.0, self._ends_at - time.monotonic())
+                told = {**self._notice.model_dump(), "ends_in_s": ends_in_s}
+                await asyncio.wait_for(agent.notice.remote(told), TIMEOUT_S)
             except (RayError, serve.exceptions.RayServeException, TimeoutError):
                 agent = None
             await asyncio.sleep(TELL_INTERVAL_S)
@@ -134,9 +142,21 @@ class NodeWatcher:
 _NodeWatcher = ray.remote(num_cpus=0)(NodeWatcher)
 
 
+async def _ordered(notice: NodeNotice) -> str | None:
+    """Why the node does not drain, or None where it does."""
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(drain, notice), TIMEOUT_S)
+    except (RayError, TimeoutError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def drain(notice: NodeNotice) -> str | None:
-    """Why Ray refuses, or None where it drains the node now. Raises RpcError."""
-    accepted, why = internal_kv_get_gcs_client().drain_node(
-        notice.node, DRAIN_NODE_REASON_PREEMPTION, notice.message, int((notice.ends_at - MARGIN_S) * 1000)
-    )
+    """Why Ray refuses, or None where it drains the node now. An earlier end that it has been told stays. Raises
+    RpcError."""
+    gcs = internal_kv_get_gcs_client()
+    deadline_ms = int((notice.ends_at - MARGIN_S) * 1000)
+    # Told by a watcher of before. 0 is no deadline: Ray's autoscaler drains idle nodes so.
+    if 0 < gcs.get_draining_nodes(timeout=TIMEOUT_S).get(notice.node, 0) <= deadline_ms:
+        return None
+    accepted, why = gcs.drain_node(notice.node, DRAIN_NODE_REASON_PREEMPTION, notice.message, deadline_ms)
     return None if accepted else why

@@ -28,6 +28,7 @@ from weights.copying.prices import usd_per_gb
 from weights.copying.reconcile import Reconciler, Setting
 from weights.errors import Corrupt, WeightsError
 from weights.node.cache import fetch
+from weights.node.pins import pin
 from weights.releases.lease import own_name
 from weights.store import open_store
 
@@ -48,6 +49,7 @@ class Replicator:
     def __init__(self, args: ReplicatorAppArgs):
         self._args = args
         self._sites = {site.name: site for site in args.sites}
+        self._wants = [(want.model, want.release) for want in args.wants]
         self._reconciler = Reconciler(self._setting())
         self._nodes: Mapping[tuple[str, str], int] = {}
         self._sums = Sums(WEIGHTS)
@@ -143,7 +145,7 @@ class Replicator:
         store = self._sites[self._args.site].store
         here = NodeAffinitySchedulingStrategy(node, soft=False)
         task = _cache_releases.options(scheduling_strategy=here).remote(
-            wanted, store.model_dump(mode="json"), weights.model_dump(mode="json"), self._args.site
+            wanted, self._wants, store.model_dump(mode="json"), weights.model_dump(mode="json"), self._args.site
         )
         try:
             have, corrupt = await asyncio.wait_for(asyncio.wrap_future(task.future()), CACHE_TIMEOUT_S)
@@ -156,11 +158,16 @@ class Replicator:
 
 
 def cache_releases(
-    wanted: Releases, store: dict[str, Any], weights: dict[str, Any], site: str
+    wanted: Releases, kept: Releases, store: dict[str, Any], weights: dict[str, Any], site: str
 ) -> tuple[Releases, Releases]:
-    """On a node: has it fetch what it lacks. Returns what it has then, and what is corrupt in the store."""
+    """On a node: has it fetch what it lacks, and tells it what to keep. Returns what it has then, and what is corrupt
+    in the store."""
     opened, spec = open_store(StoreSpec(**store)), WeightsSpec(**weights)
-    keep = frozenset(f"{model}/{release}" for model, release in wanted)
+    keep = frozenset(f"{model}/{release}" for model, release in kept)
+    try:
+        pin(Path(spec.cache_dir), keep)
+    except OSError as error:
+        logger.warning("engines on this node are not told what to keep, and make no room: %s", error)
     have: Releases = []
     corrupt: Releases = []
     for model, release in wanted:

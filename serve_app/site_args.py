@@ -1,28 +1,59 @@
 """The `args` of a site's Serve applications, as `clusters/render.py` writes them into `config.yaml`."""
 
+from typing import Any
+
+from clusters.batching import BatchingSpec, SpeculationSpec
 from clusters.fields import Spec
 from clusters.notices.notice import NoticeSource
 from clusters.render import Device
-from clusters.spec import ModelSpec, PlacementSpec, PoolSpec
-from clusters.storage import StoreSpec, WeightsSpec
+from clusters.scaling import AutoscalingSpec
+from clusters.spec import Loading, PlacementSpec, PoolSpec, Task
+from clusters.storage import CacheSpec, StoreSpec, WeightsSpec
 from weights.copying.reconcile import SourceSpec, WantSpec
 
-ENGINE_DEPLOYMENT = "EngineServer"
-"""`ray.serve.llm` names a model's deployment after the server's class."""
+
+class EngineModel(Spec):
+    """What an engine knows of its model."""
+
+    name: str
+    release: str
+    tasks: tuple[Task, ...]
+    max_model_len: int
+
+
+class EnginePlacement(Spec):
+    """What an engine knows of its placement. `resource`: the Ray resource that pins its replicas to their nodes."""
+
+    site: str
+    resource: str
+    gpus: float
+    cpus: float
+    batching: BatchingSpec
+    prefix_caching: bool
+    speculation: SpeculationSpec | None = None
+    warm_up_s: float
+    loading: Loading
+    engine: dict[str, Any]
+
+    @property
+    def capacity(self) -> int:
+        """Requests that one replica runs at once."""
+        return self.batching.max_num_seqs
 
 
 class ModelAppArgs(Spec):
-    """Of a model's application. `device` cpu runs vLLM on the CPU and books GPUs only as Ray resources."""
+    """Of a model's application. Ray replaces every replica when they change, so nothing is here that engines can do
+    without. `device` cpu runs vLLM on the CPU and books GPUs only as Ray resources."""
 
-    model: ModelSpec
-    placement: PlacementSpec
-    pool: PoolSpec
+    model: EngineModel
+    placement: EnginePlacement
     device: Device
+    accelerator: str | None = None
+    gpu_usage: bool
+    """Whether replicas tell how busy their cards are."""
     store: StoreSpec
     token_variable: str
-    weights: WeightsSpec
-    keep: tuple[str, ...]
-    """`model/release` of every placement of the site: no node's cache gives them up for another."""
+    weights: CacheSpec
 
 
 class AgentPlacement(Spec):
@@ -31,6 +62,7 @@ class AgentPlacement(Spec):
     model: str
     release: str
     capacity: int
+    autoscaling: AutoscalingSpec = AutoscalingSpec()
 
 
 class AgentAppArgs(Spec):

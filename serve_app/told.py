@@ -3,8 +3,6 @@
 from autoscaling.ray_notes import Order
 from clusters.state import Bounds, BoundsOrder, Held
 
-ORDER_LIFETIME_S = 5.0
-"""Orders to the autoscaler are written every second."""
 MAX_INGRESSES = 256
 
 
@@ -46,8 +44,8 @@ class Told:
         """For the autoscaler; None when nobody told anything."""
         held, bounds = self.held(model, now), self.bounds(model, now)
         if bounds is not None:
-            return Order(now + ORDER_LIFETIME_S, held, bounds.min_replicas, bounds.max_replicas)
-        return None if held is None else Order(now + ORDER_LIFETIME_S, held)
+            return Order(now, held, bounds.min_replicas, bounds.max_replicas)
+        return None if held is None else Order(now, held)
 
 
 def _counts(told: tuple[float, Held], now: float) -> bool:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from autoscaling.bounds import narrowed
 from autoscaling.planning.memory import Memory
 from autoscaling.planning.plan import plan
 from autoscaling.simulate.controllers import Rayfleet
 from autoscaling.simulate.ports import Place, PlacementReading, Target
-from clusters.scaling import AutoscalingSpec
 from clusters.spec import FleetSpec
 from clusters.state import (
     Bounds,
@@ -56,13 +56,16 @@ class Planned:
         planned = plan(self._fleet, FleetState(observations=self._seen), self._memory, now)
         self._memory = planned.memory
         until = now + self._fleet.planner.lifetime_s
+        targets = {reading.place: reading.target for reading in readings}
         self._orders |= {
             site: _Order(until, {each.model: each for each in planned.bounds.get(site, ())}) for site in heard
         }
         for (site, model), own in self._own.items():
             order = self._orders.get(site)
             in_force = order.bounds.get(model) if order is not None and now < order.until else None
-            self._limits[site, model] = _narrowed(own, in_force)
+            bounds = in_force or Bounds(model=model)
+            current = targets[site, model]
+            self._limits[site, model] = narrowed(own, bounds.min_replicas, bounds.max_replicas, current)
 
     def _observation(self, site: str, readings: Sequence[PlacementReading], now: float) -> Observation:
         placements = tuple(self._placement(reading) for reading in readings)
@@ -97,12 +100,3 @@ class _Order:
     until: float
     bounds: Mapping[str, Bounds]
     """By model."""
-
-
-def _narrowed(own: AutoscalingSpec, bounds: Bounds | None) -> AutoscalingSpec:
-    """As `ReplicaPolicy` does it."""
-    if bounds is None:
-        return own
-    least = min(max(bounds.min_replicas or 0, own.min_replicas), own.max_replicas)
-    most = own.max_replicas if bounds.max_replicas is None else max(min(bounds.max_replicas, own.max_replicas), least)
-    return own.model_copy(update={"min_replicas": least, "max_replicas": most})

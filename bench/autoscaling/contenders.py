@@ -1,4 +1,4 @@
-"""The policies, each with the settings of its one knob, from tight to loose, among which the best is looked for."""
+"""The policies, each with settings of its one knob, from tight to loose, between which the best is looked for too."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from autoscaling.simulate.controllers import Fixed, Rayfleet
 from autoscaling.simulate.ports import Controller
 from bench.autoscaling.fleets import MODEL, MOST_REPLICAS, ON_DEMAND
 from bench.autoscaling.peers import GpuUtilisation, Knative, RayServe
-from bench.autoscaling.stage import Run, Stage, best, play
+from bench.autoscaling.stage import Run, Stage, best, enough, play
 from clusters.scaling import AutoscalingSpec
 
 OURS, RAY, FIXED = "rayfleet", "ray-serve", "fixed"
@@ -15,6 +15,9 @@ RAY_AS_IT_COMES = 2.0
 """Ray Serve's `target_ongoing_requests`, when nobody sets it."""
 REQUESTS = (8, 12, 16, 18, 20, 22, 24, 26, 28)
 """Per replica."""
+HALVINGS = 3
+"""Of the step from the last setting that serves well enough to the next, which does not: else where settings happen to
+lie would favour one policy or another."""
 PLACE = (ON_DEMAND, MODEL)
 
 
@@ -23,6 +26,8 @@ class Contender:
     knob: str
     settings: Sequence[float]
     make: Callable[[float, Stage], Controller]
+    whole: bool = False
+    """There is nothing between two settings."""
 
 
 def limits(target: float, stage: Stage) -> AutoscalingSpec:
@@ -37,18 +42,25 @@ CONTENDERS = {
     RAY: Contender("target_ongoing_requests", REQUESTS, lambda knob, _: RayServe(knob)),
     "knative": Contender("concurrency target", REQUESTS, lambda knob, _: Knative(knob)),
     "gpu": Contender("utilisation", (0.5, 0.7, 0.8, 0.85, 0.9), lambda knob, _: GpuUtilisation(knob)),
-    FIXED: Contender("replicas", (10, 9, 8, 7, 6), lambda knob, _: Fixed({PLACE: int(knob)})),
+    FIXED: Contender("replicas", (10, 9, 8, 7, 6), lambda knob, _: Fixed({PLACE: int(knob)}), whole=True),
 }
 
 
 def contend(name: str, stage: Stage) -> list[Run]:
     """Every setting's run, the best first."""
     contender = CONTENDERS[name]
-    runs = []
-    for knob in contender.settings:
-        begin = int(knob) if name == FIXED else stage.initial
-        runs.append(play(stage, name, knob, contender.make(knob, stage), initial={ON_DEMAND: begin}))
+    runs = [_play(stage, name, knob) for knob in contender.settings]
+    for _ in range(0 if contender.whole else HALVINGS):
+        good = len(enough(stage, runs))
+        if not 0 < good < len(runs):
+            break
+        runs.insert(good, _play(stage, name, (runs[good - 1].knob + runs[good].knob) / 2))
     return best(stage, runs)
+
+
+def _play(stage: Stage, name: str, knob: float) -> Run:
+    begin = int(knob) if name == FIXED else stage.initial
+    return play(stage, name, knob, CONTENDERS[name].make(knob, stage), initial={ON_DEMAND: begin})
 
 
 def ray_as_it_comes(stage: Stage) -> Run:

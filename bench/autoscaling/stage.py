@@ -15,6 +15,7 @@ from autoscaling.simulate.scenario import Scenario, Startup
 from autoscaling.simulate.traces import Request
 from bench.autoscaling.fleets import MOST_REPLICAS, ON_DEMAND, fleet, places
 from clusters.scaling import AutoscalingSpec
+from clusters.spec import FleetSpec
 from serve_app.simulation import simulate
 
 ROUND_TRIP_S = 0.01
@@ -61,11 +62,13 @@ def play(
     policy: str,
     knob: float,
     controller: Controller,
-    zones: Mapping[str, Availability] | None = None,
+    spec: FleetSpec | None = None,
+    spot: Mapping[tuple[str, str], Availability] | None = None,
     initial: Mapping[str, int] | None = None,
 ) -> Run:
-    """`zones` are spot pools, and `initial` the replicas that answer at the start, by site: else the stage's."""
-    spec = fleet(stage.card, tuple(zones or ()))
+    """On nodes on demand, where no other fleet is given. `initial` are the replicas that answer at the start, by site:
+    else the stage's."""
+    spec = spec or fleet(stage.card)
     model = assumed_model(stage.card)
     begin = initial or {ON_DEMAND: stage.initial}
     scenario = Scenario(
@@ -76,7 +79,7 @@ def play(
         startup={place: Startup(stage.start_s, 0.0) for place in places(spec)},
         initial={place: begin.get(place[0], 0) for place in places(spec)},
         round_trip_s={site.name: ROUND_TRIP_S for site in spec.sites},
-        spot={(zone, "gpus"): availability for zone, availability in (zones or {}).items()},
+        spot=spot or {},
     )
     told = summary(simulate(scenario, _Settled(controller)))
     return Run(
@@ -95,11 +98,10 @@ def play(
 
 def seconds_of_three_sites(stage: Stage) -> float:
     """CPU seconds that the trace takes over three sites, with our policy at each."""
-    always = Availability()
     spec = fleet(stage.card, ("b", "c"))
     limits = {place: AutoscalingSpec(min_replicas=1, max_replicas=MOST_REPLICAS) for place in places(spec)}
     began = time.process_time()
-    play(stage, "three sites", 0.0, Rayfleet(limits), {"b": always, "c": always}, dict.fromkeys(("b", "c"), 3))
+    play(stage, "three sites", 0.0, Rayfleet(limits), spec, initial=dict.fromkeys(("b", "c"), 3))
     return time.process_time() - began
 
 
@@ -118,6 +120,11 @@ def best(stage: Stage, runs: Sequence[Run]) -> list[Run]:
     """`runs` go from the tightest setting to the loosest. First the one with the fewest GPU-hours among those that
     serve well enough, as all tighter ones do: a lucky setting beyond one that fails is none to rely on. Where the
     tightest fails, the one with the most attainment."""
-    enough = list(itertools.takewhile(lambda run: run.attainment >= stage.attainment, runs))
-    first = min(enough, key=lambda run: run.gpu_hours) if enough else max(runs, key=lambda run: run.attainment)
+    good = enough(stage, runs)
+    first = min(good, key=lambda run: run.gpu_hours) if good else max(runs, key=lambda run: run.attainment)
     return [first, *(run for run in runs if run is not first)]
+
+
+def enough(stage: Stage, runs: Sequence[Run]) -> list[Run]:
+    """From the tightest on, those before the first that does not serve well enough."""
+    return list(itertools.takewhile(lambda run: run.attainment >= stage.attainment, runs))

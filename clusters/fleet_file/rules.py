@@ -5,18 +5,17 @@ from collections.abc import Iterable, Iterator
 
 from clusters.fleet_file.document import Mistake
 from clusters.fleet_file.draft import Part
-from clusters.fleet_file.engines import unworkable
+from clusters.fleet_file.engines import contradicting, unknown, unworkable
 from clusters.fleet_file.mixes import ill_mixed, misplaced
 from clusters.fleet_file.names import dangling, duplicates
 from clusters.fleet_file.notices import misheard
 from clusters.fleet_file.policies import misset
 from clusters.fleet_file.residency import unreachable
+from clusters.fleet_file.scaling import forgetful, untimely, unwakeable
 from clusters.fleet_file.sizes import misfits, odd_gpus
 from clusters.fleet_file.tensors import mistaken, unsuited
 from clusters.scaling import ScalingPolicy
 from clusters.spec import POOLING, WRITING, Provider, Task
-
-ORDERS_PER_LIFETIME = 3
 
 
 def broken(fleet: Part) -> Iterator[Mistake]:
@@ -30,16 +29,19 @@ def broken(fleet: Part) -> Iterator[Mistake]:
         yield from _store(site)
         for pool in site["pools"]:
             yield from _pool(pool)
+            yield from unknown(pool)
             yield from misheard(site, pool)
             yield from misplaced(site, pool)
-            yield from misfits(pool, _placed(fleet, site, pool))
+            yield from misfits(pool, _placed(fleet, site, pool), fleet["models"])
     for model in fleet["models"]:
         yield from _model(model, fleet)
         yield from mistaken(model)
     for placement in fleet["placements"]:
         yield from _ordered(placement["autoscaling"], "min_replicas", "max_replicas")
-        yield from _unbuilt(placement["autoscaling"])
+        yield from _unmeasured(placement)
+        yield from untimely(placement)
         model = _named(fleet["models"], placement["model"])
+        yield from contradicting(placement, model)
         yield from unworkable(placement, model)
         yield from unsuited(placement, model)
         yield from odd_gpus(placement)
@@ -47,25 +49,23 @@ def broken(fleet: Part) -> Iterator[Mistake]:
     yield from _machines(fleet["ingress"])
     yield from _ordered(fleet["ingress"], "replicas", "max_replicas")
     yield from _ports(fleet["ingress"])
-    yield from _planner(fleet["planner"])
+    yield from unwakeable(fleet)
+    yield from forgetful(fleet["planner"], fleet["routing"])
     yield from _ordered(fleet["routing"], "poll_interval_s", "state_max_age_s", equal=False)
     yield from _ordered(fleet["routing"]["health"], "ejection_s", "max_ejection_s")
     yield from _ordered(fleet["routing"]["hold"], "max_waiting_per_tenant", "max_waiting")
 
 
-def _unbuilt(autoscaling: Part) -> Iterator[Mistake]:
-    """What the policy could do, but nobody on a fleet does its part of."""
-    if autoscaling["policy"] == ScalingPolicy.UTILISATION:
-        yield autoscaling.mistake("policy", "no engine reports how busy its GPU is yet", "leave it out: queue_depth")
-
-
-def _planner(planner: Part) -> Iterator[Mistake]:
-    """An order or two may be lost: the bounds must outlast them, or they would come and go."""
-    interval_s, lifetime_s = planner["interval_s"], planner["lifetime_s"]
-    if interval_s is not None and lifetime_s is not None and lifetime_s < ORDERS_PER_LIFETIME * interval_s:
-        message = f"{lifetime_s:g} s are less than {ORDERS_PER_LIFETIME} intervals of {interval_s:g} s"
-        fix = f"at least {ORDERS_PER_LIFETIME * interval_s:g}, or a shorter interval_s"
-        yield planner.mistake("lifetime_s", message, fix)
+def _unmeasured(placement: Part) -> Iterator[Mistake]:
+    """Scaling by busy cards, where a replica has none to itself."""
+    gpus, scaling = placement["gpus"], placement["autoscaling"]
+    if gpus is None or gpus >= 1 or scaling["policy"] != ScalingPolicy.UTILISATION:
+        return
+    if gpus == 0:
+        yield scaling.mistake("policy", "replicas without a GPU have none that is busy", "leave it out: queue_depth")
+    else:
+        message = f"drivers tell of whole cards, and a replica has {gpus:g} of one that others keep busy too"
+        yield scaling.mistake("policy", message, "leave it out: queue_depth; or write `gpus: 1`")
 
 
 def _placed(fleet: Part, site: Part, pool: Part) -> list[Part]:

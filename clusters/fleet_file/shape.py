@@ -50,8 +50,10 @@ def shaped(document: Document) -> tuple[FleetSpec | None, list[Mistake]]:
 
 
 def did_you_mean(word: Any, options: Iterable[str], otherwise: str) -> str:
-    close = get_close_matches(str(word), list(options), n=1)
-    return f"did you mean `{close[0]}`?" if close else otherwise
+    """Of options that differ by case alone, the last."""
+    spelled = {option.lower(): option for option in options}
+    close = get_close_matches(str(word).lower(), spelled, n=1)
+    return f"did you mean `{spelled[close[0]]}`?" if close else otherwise
 
 
 def quoted(value: Any) -> str:

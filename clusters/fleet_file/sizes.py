@@ -6,15 +6,16 @@ from clusters.fleet_file.document import Mistake
 from clusters.fleet_file.draft import Part
 from clusters.fleet_file.engines import cramped
 from clusters.packing import UNIT, Need, pack
+from clusters.spec import Task
 
 SMALLEST_FRACTION = 0.05  # of a card: less holds no engine
 
 
-def misfits(pool: Part, placements: Sequence[Part]) -> Iterator[Mistake]:
+def misfits(pool: Part, placements: Sequence[Part], models: Sequence[Part]) -> Iterator[Mistake]:
     """What of a pool's placements doesn't fit: one replica on a node, or all of them on the nodes that there may be."""
     if pool["gpus"] is None or pool["cpus"] is None:
         return
-    too_big = {placement.at: list(_too_big(placement, pool)) for placement in placements}
+    too_big = {placement.at: list(_too_big(placement, pool, models)) for placement in placements}
     for mistakes in too_big.values():
         yield from mistakes
     if pool["max_nodes"] is not None:
@@ -37,7 +38,7 @@ def odd_gpus(placement: Part) -> Iterator[Mistake]:
         yield placement.mistake("gpus", f"{gpus} is finer than Ray counts", f"use {round(gpus, 4)}")
 
 
-def _too_big(placement: Part, pool: Part) -> Iterator[Mistake]:
+def _too_big(placement: Part, pool: Part, models: Sequence[Part]) -> Iterator[Mistake]:
     gpus, cpus = (None if list(odd_gpus(placement)) else placement["gpus"], placement["cpus"])
     if gpus == 0 and pool["gpus"] > 0:
         fix = "give a fraction or more, or use a pool without GPUs"
@@ -47,11 +48,16 @@ def _too_big(placement: Part, pool: Part) -> Iterator[Mistake]:
     elif gpus is not None and gpus > pool["gpus"]:
         message = f"a replica needs {gpus:g} GPUs, and a node of the pool has {pool['gpus']}"
         yield placement.mistake("gpus", message, f"use at most {pool['gpus']}, or a pool with larger nodes")
-    elif gpus is not None:
+    elif gpus is not None and not _is_of_tensors(placement, models):
         yield from cramped(placement, pool)
     if cpus is not None and cpus > pool["cpus"]:
         message = f"a replica needs {cpus:g} CPUs, and a node of the pool has {pool['cpus']}"
         yield placement.mistake("cpus", message, f"use at most {pool['cpus']}, or a pool with larger nodes")
+
+
+def _is_of_tensors(placement: Part, models: Sequence[Part]) -> bool:
+    """Its programs may be as small as they like."""
+    return any(model["name"] == placement["model"] and Task.INFER in (model["tasks"] or ()) for model in models)
 
 
 def _too_many(placements: Sequence[Part], pool: Part) -> Iterator[Mistake]:

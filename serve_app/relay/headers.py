@@ -23,6 +23,7 @@ HOP_BY_HOP = frozenset(
 
 # The client's key stays here, the site gets its own token. Answers are asked for uncompressed: a stream's events must
 # be seen.
+# Serve's own header for multiplexed models would send a request to replicas that have none, and split batches.
 NOT_FOR_SITES = HOP_BY_HOP | {
     b"accept-encoding",
     b"authorization",
@@ -30,6 +31,7 @@ NOT_FOR_SITES = HOP_BY_HOP | {
     b"cookie",
     b"expect",
     b"host",
+    b"serve_multiplexed_model_id",
     b"x-api-key",
     b"x-request-id",
 }

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +38,9 @@ class Batcher:
     def __init__(self, program: Program, max_rows: int, wait_s: float):
         self._program = program
         self._max_rows = max_rows
-        self._accepted = self._running = 0
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._waiting: set[Rows] = set()
+        self._running = 0
         self._broken: Broken | None = None
         batching = serve.batch(max_batch_size=max_rows, batch_wait_timeout_s=wait_s, batch_size_fn=_count)
         self._enqueue = batching(self._compute)
@@ -45,18 +48,18 @@ class Batcher:
     @property
     def stats(self) -> EngineStats:
         """In rows, as `max_rows` is."""
-        return EngineStats(running=self._running, waiting=self._accepted - self._running)
+        return EngineStats(running=self._running, waiting=_count(self._waiting))
 
     async def infer(self, inputs: Tensors) -> Tensors:
         """The outputs for these rows, however many. Raises Unable, Broken or NoMemory."""
         split = zip(*(torch.split(tensor, self._max_rows) for tensor in inputs), strict=True)
         pieces = [Rows(piece) for piece in split]
-        rows = len(inputs[0])
-        self._accepted += rows
+        self._waiting.update(pieces)
         try:
             outputs = await asyncio.gather(*(self._enqueue(piece) for piece in pieces))
         finally:
-            self._accepted -= rows
+            # Of a client that left: what runs already goes on, and is counted there.
+            self._waiting.difference_update(pieces)
         for output in outputs:
             if isinstance(output, Failure):
                 raise output
@@ -68,11 +71,13 @@ class Batcher:
             raise self._broken
 
     async def _compute(self, batch: list[Rows]) -> list[Tensors | Failure]:
-        self._running = _count(batch)
+        rows = _count(batch)
+        self._waiting.difference_update(batch)
+        self._running += rows
         try:
-            results = await asyncio.to_thread(self._grouped, batch)
+            results = await asyncio.get_running_loop().run_in_executor(self._thread, self._grouped, batch)
         finally:
-            self._running = 0
+            self._running -= rows
         self._broken = next((result for result in results if isinstance(result, Broken)), None)
         return results
 
@@ -98,5 +103,5 @@ class Batcher:
         return list(zip(*(torch.split(output, counts) for output in outputs), strict=True))
 
 
-def _count(batch: Sequence[Rows]) -> int:
+def _count(batch: Iterable[Rows]) -> int:
     return sum(rows.count for rows in batch)

@@ -9,7 +9,7 @@ import msgspec
 import torch
 
 from serve_app.errors import BadRequest
-from serve_app.tensors.signature import DATATYPES, Datatype
+from serve_app.tensors.signature import DATATYPES, Datatype, TensorSpec
 
 DTYPES: dict[Datatype, torch.dtype] = {
     "BOOL": torch.bool,
@@ -62,6 +62,19 @@ def from_bytes(name: str, datatype: Datatype, shape: Shape, data: memoryview) ->
     if dtype is torch.bool:
         return raw.ne(0).reshape(shape)
     return raw.view(dtype).reshape(shape)
+
+
+def misfit(spec: TensorSpec, tensor: torch.Tensor) -> str | None:
+    """What value lies outside of the spec's bounds."""
+    if not spec.bounded:
+        return None
+    # As INT64: torch compares no unsigned integers but bytes.
+    least, greatest = (int(value) for value in torch.aminmax(tensor.to(torch.int64)))
+    if spec.minimum is not None and least < spec.minimum:
+        return f"holds {least}, and its minimum is {spec.minimum}"
+    if spec.maximum is not None and greatest > spec.maximum:
+        return f"holds {greatest}, and its maximum is {spec.maximum}"
+    return None
 
 
 def to_json(name: str, tensor: torch.Tensor) -> list[Any]:

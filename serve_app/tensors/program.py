@@ -9,7 +9,7 @@ from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
 from serve_app.tensors import archive
-from serve_app.tensors.datatypes import DTYPES
+from serve_app.tensors.datatypes import DTYPES, misfit
 from serve_app.tensors.errors import BadRelease, Broken, NoMemory, Unable
 from serve_app.tensors.signature import ANY, FILE, Signature, TensorSpec
 
@@ -115,6 +115,9 @@ def _compare(signature: Signature, exported: ExportedProgram, example: Tensors) 
         ):
             message = f"the input {spec.name!r} has the shape {list(spec.shape)}, and {archive.FILE} takes {fixed}"
             raise BadRelease(f"{FILE}: {message}")
+        wrong = misfit(spec, tensor)
+        if wrong is not None:
+            raise BadRelease(f"{FILE}: the example of the input {spec.name!r} {wrong}")
 
 
 def _listed(given: Any, signature: Signature) -> Tensors:

@@ -2,21 +2,25 @@
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import torch
 from ray import serve
 from ray.serve import Application
 
-from autoscaling.ray_config import autoscaling_config
+from clusters.accelerators import memory_utilization
+from clusters.render import engine_deployment
 from serve_app.engine_report import autoscaling_stats, report_load
 from serve_app.gate import TokenGate, site_token
+from serve_app.gpu_usage import GpuUsage, card_of
 from serve_app.mending import mended
-from serve_app.site_args import ENGINE_DEPLOYMENT, ModelAppArgs
+from serve_app.site_args import ModelAppArgs
 from serve_app.tensors.batcher import Batcher
 from serve_app.tensors.program import Program
 from serve_app.tensors.site_app import TensorRoutes
 from weights.node.cache import fetch
+from weights.node.pins import pinned
 from weights.node.slot import Slot
 from weights.store import open_store
 
@@ -28,14 +32,16 @@ def tensor_app(args: ModelAppArgs) -> Application:
     placement = args.placement
     deployment = serve.deployment(
         serve.ingress()(TensorServer),
-        name=ENGINE_DEPLOYMENT,
+        name=engine_deployment(args.model.name),
         max_ongoing_requests=10 * placement.capacity,
+        max_queued_requests=10 * placement.capacity,
+        # Which tells the ingress to go elsewhere, and is no sign of illness.
+        backpressure_config={"status_code": 429},
         ray_actor_options={
             "num_cpus": placement.cpus,
             "num_gpus": placement.gpus,
             "resources": {args.placement.resource: 0.001},
         },
-        autoscaling_config=autoscaling_config(placement.autoscaling),
     )
     return deployment.bind(args)
 
@@ -55,17 +61,22 @@ class TensorServer:
         waits = args.placement.batching.max_wait_ms
         rows = args.placement.capacity
         self._batcher = Batcher(program, rows, (MAX_WAIT_MS if waits is None else waits) / 1000)
-        self._reporter = asyncio.create_task(report_load(args.model.name, lambda: self._batcher.stats))
+        cards = [card_of(torch.device("cuda"))] if args.gpu_usage else []
+        self._gpu_usage = GpuUsage(cards)
+        self._tasks = [asyncio.create_task(report_load(args.model.name, lambda: self._batcher.stats))]
+        if cards:
+            self._tasks.append(asyncio.create_task(self._gpu_usage.watch()))
         routes = TensorRoutes(args.model.name, args.model.release, program.signature, self._batcher, rows)
         return TokenGate(routes.app(), self._token)
 
     async def check_health(self) -> None:
-        if self._reporter.done():
-            raise RuntimeError("the replica no longer reports to the site agent") from self._reporter.exception()
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError("the replica no longer reports how it does") from task.exception()
         self._batcher.check()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        return autoscaling_stats(self._batcher.stats)
+        return autoscaling_stats(self._batcher.stats, self._gpu_usage.share(time.monotonic()))
 
 
 def _fetched(args: ModelAppArgs) -> Path:
@@ -79,22 +90,22 @@ def _fetched(args: ModelAppArgs) -> Path:
         site=args.placement.site,
         parallel_parts=args.weights.parallel_parts,
         cache_bytes=args.weights.cache_bytes,
-        keep=frozenset(args.keep),
+        keep=pinned(Path(args.weights.cache_dir)),
     )
 
 
 def _warm(release: Path, args: ModelAppArgs) -> Program:
     """Raises BadRelease."""
-    device = _device(args)
+    device = device_of(args)
     torch.set_num_threads(max(1, int(args.placement.cpus)))
     program = Program.load(release, device)
     program.warm_up((1, args.placement.capacity))
     return program
 
 
-def _device(args: ModelAppArgs) -> str:
-    """Of a fraction of a card, torch takes no more memory than that fraction."""
+def device_of(args: ModelAppArgs) -> str:
+    """Of a fraction of a card, torch takes no more memory than what its process's CUDA context leaves of it."""
     if args.device == "cpu":
         return "cpu"
-    torch.cuda.set_per_process_memory_fraction(min(args.placement.gpus, 1.0))
+    torch.cuda.set_per_process_memory_fraction(memory_utilization(args.accelerator, args.placement.gpus))
     return "cuda"

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serve_app.tensors.errors import BadRelease
 
@@ -19,6 +19,8 @@ Datatype = Literal[
 DATATYPES: tuple[Datatype, ...] = get_args(Datatype)
 """Of the Open Inference Protocol, with Triton's BF16. BYTES is not among them: programs take no text."""
 
+UNBOUNDED = ("BOOL", "UINT64", "FP16", "BF16", "FP32", "FP64")
+
 
 class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +33,9 @@ class TensorSpec(Frozen):
     name: str = Field(min_length=1, max_length=256)
     datatype: Datatype
     shape: tuple[Annotated[int, Field(ge=ANY, le=2**31)], ...] = Field(min_length=1, max_length=16)
+    minimum: int | None = None
+    """Of the values that an input may hold."""
+    maximum: int | None = None
 
     @field_validator("shape")
     @classmethod
@@ -40,6 +45,18 @@ class TensorSpec(Frozen):
         if 0 in shape:
             raise ValueError("a dimension is 0")
         return shape
+
+    @model_validator(mode="after")
+    def _of_bounds(self) -> Self:
+        if self.bounded and self.datatype in UNBOUNDED:
+            raise ValueError(f"{self.datatype} takes no minimum or maximum")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"the minimum {self.minimum} is more than the maximum {self.maximum}")
+        return self
+
+    @property
+    def bounded(self) -> bool:
+        return self.minimum is not None or self.maximum is not None
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether a tensor of this shape, in which no dimension is 0, is one."""
@@ -61,6 +78,14 @@ class Signature(Frozen):
         if times > 1:
             raise ValueError(f"{name!r} is named {times} times")
         return tensors
+
+    @field_validator("outputs")
+    @classmethod
+    def _unbounded(cls, outputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        for spec in outputs:
+            if spec.bounded:
+                raise ValueError(f"{spec.name!r} has a minimum or maximum, which is for inputs")
+        return outputs
 
     @classmethod
     def read(cls, release: Path) -> "Signature":

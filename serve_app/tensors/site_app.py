@@ -1,6 +1,8 @@
 """The Open Inference Protocol v2 at a site, for one model."""
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -21,6 +23,9 @@ MAX_BODY_BYTES = 2**26
 MAX_BATCHES = 64
 """That one request's rows may fill."""
 PLATFORM = "pytorch_export"
+LONG_BYTES = 2**18
+"""Of a body, or of outputs: they are read and written in a thread, as other requests should not wait for that."""
+T = TypeVar("T")
 
 
 class TensorRoutes:
@@ -69,7 +74,7 @@ class TensorRoutes:
 
     async def metadata(self, request: Request) -> Response:
         self._check(request)
-        signature: dict[str, Any] = self._signature.model_dump(mode="json")
+        signature: dict[str, Any] = self._signature.model_dump(mode="json", exclude_none=True)
         return JSONResponse(
             {"name": self._model, "versions": [self._release], "platform": PLATFORM, **signature},
         )
@@ -81,7 +86,7 @@ class TensorRoutes:
             body = await read_body(request.receive, headers, MAX_BODY_BYTES)
         except ClientLeft:
             return Response()
-        asked = read_request(self._signature, body, headers.get(HEADER_LENGTH))
+        asked = await _aside(len(body), lambda: read_request(self._signature, body, headers.get(HEADER_LENGTH)))
         rows = len(asked.inputs[0])
         if rows > self._most:
             raise BadRequest(f"{rows} rows are too many for one request: send at most {self._most}.")
@@ -93,7 +98,10 @@ class TensorRoutes:
             raise Busy(f"{self._model}: {failure}.") from failure
         except Broken as failure:
             raise Internal from failure
-        answer = write_answer(self._model, self._release, asked, self._signature, outputs)
+        answer = await _aside(
+            sum(output.nbytes for output in outputs),
+            lambda: write_answer(self._model, self._release, asked, self._signature, outputs),
+        )
         if answer.header_length is None:
             return Response(answer.body, media_type="application/json")
         return Response(answer.body, headers={HEADER_LENGTH: str(answer.header_length)}, media_type=BINARY)
@@ -110,3 +118,8 @@ class TensorRoutes:
             raise ModelNotFound(request.path_params["name"], [self._model])
         if request.path_params.get("version", self._release) != self._release:
             raise ModelNotFound(f"{self._model} {request.path_params['version']}", [f"{self._model} {self._release}"])
+
+
+async def _aside(size: int, work: Callable[[], T]) -> T:
+    """Elsewhere than on the loop, where it is long."""
+    return await asyncio.to_thread(work) if size > LONG_BYTES else work()

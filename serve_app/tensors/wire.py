@@ -8,7 +8,7 @@ import msgspec
 import torch
 
 from serve_app.errors import BadRequest
-from serve_app.tensors.datatypes import datatype_of, from_bytes, from_json, to_bytes, to_json
+from serve_app.tensors.datatypes import datatype_of, from_bytes, from_json, misfit, to_bytes, to_json
 from serve_app.tensors.signature import Signature, TensorSpec
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -70,7 +70,7 @@ def read_request(signature: Signature, body: bytes, header_length: str | None) -
         raise BadRequest(f"The request is not as the Open Inference Protocol has it: {error}.") from error
     named = _named(request.inputs)
     rest = _Rest(memoryview(body)[size:])
-    tensors = {given.name: _tensor(given, _wanted(signature, given), rest) for given in request.inputs}
+    tensors = {given.name: _held(given, _wanted(signature, given), rest) for given in request.inputs}
     rest.check_empty()
     missing = [spec.name for spec in signature.inputs if spec.name not in named]
     if missing:
@@ -143,6 +143,15 @@ def _wanted(signature: Signature, given: _Input) -> TensorSpec:
             return spec
     known = ", ".join(spec.name for spec in signature.inputs)
     raise BadRequest(f"There is no input {given.name!r}; there are {known}.", param=given.name)
+
+
+def _held(given: _Input, spec: TensorSpec, rest: _Rest) -> torch.Tensor:
+    """To the spec's bounds: an index out of range would break a CUDA device for all."""
+    tensor = _tensor(given, spec, rest)
+    wrong = misfit(spec, tensor)
+    if wrong is not None:
+        raise BadRequest(f"The input {given.name!r} {wrong}.", param=given.name)
+    return tensor
 
 
 def _tensor(given: _Input, spec: TensorSpec, rest: _Rest) -> torch.Tensor:

@@ -9,6 +9,7 @@ from clusters.state import NodeNotice
 from tests.autoscaling.driving import NOON
 
 SPOT = SpotSpec(pools=("a", "b"), min_on_demand_share=0.25, avoid_s=300, launch_s=60)
+ONLY_A = SpotSpec(pools=("a",), launch_s=60)
 
 
 def pool(name: str, usd: float, most: int = 4) -> PoolSpec:
@@ -19,7 +20,7 @@ POOLS = (pool("own", 0.9), pool("a", 0.4), pool("b", 0.4))
 
 
 def want(nodes: int, model: str = "chat", spot: SpotSpec = SPOT) -> Want:
-    return Want(model, nodes, spot, POOLS)
+    return Want(model, nodes, spot, tuple(pool for pool in POOLS if pool.name in ("own", *spot.pools)))
 
 
 def busy(*pools: str, model: str = "chat") -> list[Node]:
@@ -62,8 +63,8 @@ def test_a_noticed_node_is_replaced_from_another_pool() -> None:
 
 def test_nodes_that_do_not_come_are_asked_for_elsewhere_and_for_a_while_not_again() -> None:
     memory = Memory()
-    for now in (NOON, NOON + 1, NOON + 60):
-        mix = asked([want(3)], busy("own", "a"), memory=memory, now=now)
+    for second in range(61):
+        mix = asked([want(3)], busy("own", "a"), memory=memory, now=NOON + second)
         assert mix.nodes == {"b": 1}
         memory = mix.memory
     mix = asked([want(3)], busy("own", "a"), memory=memory, now=NOON + 61)
@@ -77,6 +78,25 @@ def test_a_node_that_came_and_went_was_not_a_failed_launch() -> None:
     memory = asked([want(3)], []).memory
     memory = asked([want(3)], busy("own", "a", "b"), memory=memory, now=NOON + 50).memory
     assert asked([want(3)], busy("own", "a"), memory=memory, now=NOON + 70).nodes == {"b": 1}
+
+
+def test_while_nodes_keep_coming_the_pool_has_some_to_give() -> None:
+    """One more is wanted every 40 s, and each is there 55 s later: one is always on its way, for longer than 60 s."""
+    memory = Memory()
+    for second in range(160):
+        came = sum(ordered + 55 <= second for ordered in (0, 40, 80))
+        mix = asked([want(1 + second // 40, spot=ONLY_A)], busy(*came * ["a"]), memory=memory, now=NOON + second)
+        assert mix.nodes.keys() == {"a"}, (second, mix.reasons)
+        memory = mix.memory
+
+
+def test_nodes_that_stop_coming_are_given_up() -> None:
+    memory = Memory()
+    for second in range(120):
+        here = busy(*["a"] * (second >= 50))
+        mix = asked([want(2, spot=ONLY_A)], here, memory=memory, now=NOON + second)
+        assert ("not a: no node came" in mix.reasons["chat"]) == (second >= 110), second
+        memory = mix.memory
 
 
 def test_others_nodes_are_neither_ours_nor_free() -> None:
@@ -106,3 +126,11 @@ def test_the_share_on_demand_is_kept_even_if_only_spot_is_left_busy() -> None:
 def test_a_clock_that_goes_back_makes_nothing_fail() -> None:
     memory = asked([want(3)], []).memory
     assert asked([want(3)], [], memory=memory, now=NOON - 3600).nodes == {"own": 1, "a": 1, "b": 1}
+
+
+def test_a_clock_that_goes_forward_makes_nothing_fail() -> None:
+    memory = Memory()
+    for now in (NOON, NOON + 1, NOON + 3600, NOON + 3601):
+        mix = asked([want(3)], [], memory=memory, now=now)
+        assert mix.reasons == {"chat": "3 nodes: 1 own, 1 a, 1 b"}
+        memory = mix.memory

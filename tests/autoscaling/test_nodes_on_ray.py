@@ -12,7 +12,7 @@ from ray import serve
 
 from autoscaling import ray_notes
 from autoscaling.ray_config import autoscaling_config
-from autoscaling.ray_notes import Order
+from autoscaling.ray_notes import Word
 from autoscaling.ray_signals import RUNNING_METRIC
 from clusters.machines import ray_cluster
 from clusters.render import AGENT_APP, NODES_APP, site_config
@@ -21,9 +21,8 @@ from clusters.state import NodeNotice
 from serve_app.notices import drain
 from serve_app.site import agent, nodes
 from tests.autoscaling.fake_cloud import autoscaling_cluster, pools, until
+from tests.autoscaling.orders import Orders, renewed
 
-# Ray announces that an environment variable will take the place of `metrics_interval_s`; until then it is the way.
-pytestmark = pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field:DeprecationWarning")
 logger = logging.getLogger(__name__)
 
 SCALING = {
@@ -94,7 +93,7 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster() -> Iterator[Orders]:
     applications = {app["name"]: app for app in site_config(FLEET, SITE, "127.0.0.1", 0)["applications"]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
@@ -102,7 +101,8 @@ def cluster() -> Iterator[None]:
             serve.start(proxy_location="Disabled")
             serve.run(agent(applications[AGENT_APP]["args"]), name=AGENT_APP, route_prefix=None)
             serve.run(nodes(applications[NODES_APP]["args"]), name=NODES_APP, route_prefix=None)
-            yield
+            with renewed() as orders:
+                yield orders
             serve.shutdown()
 
 
@@ -112,14 +112,12 @@ def _place(placement: PlacementSpec) -> None:
         name="EngineServer",
         ray_actor_options={"num_cpus": 0},
         placement_group_bundles=[{"CPU": 1, "GPU": placement.gpus, placement.resource: 0.001}],
-        autoscaling_config=autoscaling_config(placement.autoscaling) | {"initial_replicas": 0},
+        autoscaling_config=autoscaling_config(placement.autoscaling),
         graceful_shutdown_timeout_s=1,
     )
+    # It has been awake before.
+    ray_notes.write(placement.model, Word(0, "no request", time.time()))
     serve.run(deployment.bind(), name=placement.model, route_prefix=None)
-
-
-def _hold(model: str, requests: int) -> None:
-    ray_notes.write(model, Order(until=time.time() + 600, held=requests))
 
 
 def _homes(model: str) -> Counter[str]:
@@ -140,28 +138,26 @@ def _pool(node: dict[str, Any]) -> str:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.usefixtures("cluster")
-def test_a_node_of_the_pool_comes_with_a_replica_and_goes_after_it() -> None:
+def test_a_node_of_the_pool_comes_with_a_replica_and_goes_after_it(cluster: Orders) -> None:
     _place(FLEET.placements[0])
     assert not pools()
-    _hold("lone", 1)
+    cluster.hold("lone", 1)
     logger.info("node after %.1f s", until(lambda: pools() == {"plain": 1}, "one node of the pool"))
     logger.info("replica %.1f s later", until(lambda: _homes("lone") == {"plain": 1}, "a replica there"))
-    _hold("lone", 0)
+    cluster.hold("lone", 0)
     logger.info("no replica %.1f s later", until(lambda: not _homes("lone"), "without replicas"))
     logger.info("no node %.1f s later", until(lambda: not pools(), "without nodes"))
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.usefixtures("cluster")
-def test_nodes_are_on_demand_as_far_as_they_must_and_otherwise_spot_of_every_zone() -> None:
+def test_nodes_are_on_demand_as_far_as_they_must_and_otherwise_spot_of_every_zone(cluster: Orders) -> None:
     _place(FLEET.placements[1])
     for _ in range(TRIES):
-        _hold("mixed", 3)
+        cluster.hold("mixed", 3)
         logger.info("3 replicas after %.1f s", until(lambda: _homes("mixed").total() == 3, "3 replicas"))
         if _homes("mixed") == SPREAD:
             break
-        _hold("mixed", 0)
+        cluster.hold("mixed", 0)
         until(lambda: not pools(), "without nodes")
     assert _homes("mixed") == SPREAD
 
@@ -172,5 +168,5 @@ def test_nodes_are_on_demand_as_far_as_they_must_and_otherwise_spot_of_every_zon
     logger.info("replaced %.1f s after the notice", until(lambda: _homes("mixed") in ELSEWHERE, "3 replicas elsewhere"))
     logger.info("only 3 nodes %.1f s later", until(lambda: pools().total() == 3, "3 nodes"))
 
-    _hold("mixed", 0)
+    cluster.hold("mixed", 0)
     logger.info("no node %.1f s after the last request", until(lambda: not pools(), "without nodes"))

@@ -65,6 +65,15 @@ def test_goes_down_in_steps() -> None:
     assert site.targets[-60:].count(1) == 60
 
 
+def test_a_floor_of_the_planner_holds_replicas_as_long_as_it_stands_and_no_longer() -> None:
+    own = spec(scale_down_delay_s=60, window_s=10)
+    site = Site(own.model_copy(update={"min_replicas": 4})).run([2.0] * 120)
+    assert site.target == 4
+    site.limits = own
+    site.run([2.0] * 25)
+    assert site.target == 1
+
+
 def test_those_that_stay_must_have_something_to_spare() -> None:
     limits = spec(scale_down_delay_s=60, scale_down_margin=0.1)
     assert Site(limits, target=3).settle(7.5) == 3
@@ -154,6 +163,14 @@ def test_utilisation_follows_busy_gpus_instead() -> None:
     )
     assert decision.target == 4
     assert decision.reason == "up 2 to 4: 1.80 GPUs busy at 0.5 per replica"
+
+
+def test_utilisation_does_not_take_lost_replicas_for_idle_ones() -> None:
+    site = Site(spec(policy="utilisation", scale_down_delay_s=60), target=4)
+    for _ in range(300):
+        site.now += 1
+        site.see(Signal(site.now, held=16, ready=0, reporting=0))
+    assert site.target == 4
 
 
 def test_utilisation_without_readings_holds() -> None:

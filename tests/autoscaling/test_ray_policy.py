@@ -14,8 +14,6 @@ from autoscaling.ray_policy import ReplicaPolicy
 from autoscaling.ray_signals import KV_METRIC, RUNNING_METRIC, WAITING_METRIC, signal_of
 from tests.autoscaling.driving import NOON, spec
 
-# Ray announces that an environment variable will take the place of `metrics_interval_s`; until then it is the way.
-pytestmark = pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field:DeprecationWarning")
 SETTINGS = spec(max_replicas=8, scale_down_delay_s=60).model_dump(mode="json")
 
 
@@ -31,10 +29,24 @@ def test_no_report_holds_the_target() -> None:
     assert ReplicaPolicy(**SETTINGS)(_context({}))[0] == 2
 
 
+def test_without_settings_nothing_changes() -> None:
+    policy = ReplicaPolicy()
+    assert policy(_context({RUNNING_METRIC: [99, 99]}, {"kept": 1})) == (2, {"kept": 1})
+    assert policy(_context({}, target=0, least=0, queued=9))[0] == 0
+
+
+def test_a_placement_that_may_sleep_begins_awake_and_is_not_woken_again() -> None:
+    policy = ReplicaPolicy(**SETTINGS | {"min_replicas": 0})
+    target, state = policy(_context({}, target=0, least=0))
+    assert target == 1
+    assert policy(_context({}, state, target=0, least=0))[0] == 0
+
+
 @pytest.mark.parametrize(("least", "most"), [(0, 4), (1, 1), (2, 4)])
 def test_ray_takes_the_config_and_damps_no_second_time(least: int, most: int) -> None:
     config = AutoscalingConfig(**autoscaling_config(spec(min_replicas=least, max_replicas=most)))
-    assert (config.min_replicas, config.initial_replicas, config.max_replicas) == (least, max(least, 1), most)
+    # Ray would go back to initial replicas with every deploy.
+    assert (config.min_replicas, config.initial_replicas, config.max_replicas) == (least, None, most)
     assert (config.upscale_delay_s, config.downscale_delay_s) == (0, 0)
 
 
@@ -59,7 +71,7 @@ def test_an_engine_that_tells_only_its_depth_is_heard() -> None:
 
 def test_the_kv_caches_and_what_is_held_are_in_the_signal() -> None:
     ctx = _context({RUNNING_METRIC: [7, 2], WAITING_METRIC: [0, 0], KV_METRIC: [0.9, 0.5]}, queued=2)
-    seen = signal_of(ctx, Order(until=NOON + 5, held=3), NOON, 10)
+    seen = signal_of(ctx, Order(number=1, held=3), NOON, 10)
     assert seen.held == 5
     assert seen.kv_usage == pytest.approx(0.7)
     assert signal_of(_context({}), None, NOON, 10).held is None
@@ -68,16 +80,16 @@ def test_the_kv_caches_and_what_is_held_are_in_the_signal() -> None:
 @pytest.mark.parametrize(
     ("order", "bounds"),
     [
-        (Order(until=NOON, min_replicas=3, max_replicas=5), (3, 5)),
-        (Order(until=NOON, min_replicas=0, max_replicas=0), (1, 1)),
-        (Order(until=NOON, min_replicas=99, max_replicas=99), (8, 8)),
-        (Order(until=NOON, max_replicas=0, min_replicas=4), (4, 4)),
-        (Order(until=NOON), (1, 8)),
+        (Order(number=1, min_replicas=3, max_replicas=5), (3, 5)),
+        (Order(number=1, min_replicas=0, max_replicas=0), (1, 1)),
+        (Order(number=1, min_replicas=99, max_replicas=99), (8, 8)),
+        (Order(number=1, max_replicas=0, min_replicas=4), (4, 4)),
+        (Order(number=1), (1, 8)),
         (None, (1, 8)),
     ],
 )
 def test_the_planner_narrows_the_bounds_and_never_widens_them(order: Order | None, bounds: tuple[int, int]) -> None:
-    limits = ReplicaPolicy(**SETTINGS)._bounded(_context({}), order)
+    limits = ReplicaPolicy(**SETTINGS)._bounded(_context({}), order, 1)
     assert (limits.min_replicas, limits.max_replicas) == bounds
 
 

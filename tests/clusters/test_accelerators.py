@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.util.accelerators import accelerators
 
-from clusters.accelerators import CARDS, CONTEXT_GB, LEAST_ENGINE_GB, engine_gb, least_gpus, memory_utilization
+from clusters.accelerators import (
+    CARDS,
+    CONTEXT_GB,
+    LEAST_ENGINE_GB,
+    RAY_TYPES,
+    engine_gb,
+    least_gpus,
+    memory_utilization,
+)
 from clusters.batching import BatchingSpec, derived
 from clusters.check import problems
 from clusters.render import site_config
@@ -20,13 +28,23 @@ CHAT_EAST, CHAT_WEST, EMBED = (
     "placements[1] (chat @ west)",
     "placements[2] (embed @ home)",
 )
+L4 = "sites[0] (east).pools[0] (l4).accelerator"
 BATCHING = "batching: {max_num_seqs: 16, max_num_batched_tokens: 2048}"
 MISTAKES = [
     # 0.11 of 24.1 GB, less 5 %, less 0.6 GB.
     ("gpus: 0.5", "gpus: 0.11", f"{CHAT_EAST}.gpus", "leaves the engine 1.9 GB beside 0.6 GB", "at least 0.12"),
     ("gpus: 0.5", "gpus: 0.12", None, "", ""),
     ("gpus: 0.25", "gpus: 0.05", f"{EMBED}.gpus", "it needs 2 GB", "at least 0.06"),
-    ("accelerator: L40S, gpus: 2", "accelerator: XYZ, gpus: 2", None, "", ""),
+    ("accelerator: L40S, gpus: 2", "accelerator: V100, gpus: 2", None, "", ""),
+    ("accelerator: L4,", "accelerator: L44,", L4, 'there is no accelerator "L44"', "did you mean `L4`?"),
+    ("accelerator: L4,", "accelerator: l4,", L4, 'no accelerator "l4"', "did you mean `L4`?"),
+    (
+        "accelerator: L4,",
+        "accelerator: gtx-980,",
+        L4,
+        'no accelerator "gtx-980"',
+        "use one of Ray's accelerator types, or one of T4,",
+    ),
     (BATCHING, "batching: {max_num_seqs: 4096}", None, "", ""),
     (BATCHING, "batching: {max_num_batched_tokens: 16}", None, "", ""),
     (
@@ -56,8 +74,13 @@ def test_what_an_engine_cannot_do_is_told_beforehand(
     assert_mistake(old, new, field, message, fix)
 
 
-def test_cards_are_named_as_ray_names_them() -> None:
-    assert set(CARDS) <= {value for name, value in vars(accelerators).items() if name.startswith("NVIDIA_")}
+def test_accelerators_are_those_that_ray_knows() -> None:
+    assert {value for name, value in vars(accelerators).items() if not name.startswith("_")} == RAY_TYPES
+
+
+def test_cards_are_named_as_ray_names_them_where_it_does() -> None:
+    named = {value for name, value in vars(accelerators).items() if name.startswith("NVIDIA_")}
+    assert CARDS.keys() - named == {"A10", "RTX4090"}
 
 
 @pytest.mark.parametrize("name", CARDS)

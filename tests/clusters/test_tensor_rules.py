@@ -19,6 +19,11 @@ def test_a_fleet_with_a_model_of_tensors_is_right() -> None:
     assert Task.INFER.value in TENSORS
 
 
+def test_a_program_may_be_smaller_than_an_engine() -> None:
+    """0.05 of an L40S is too little for vLLM."""
+    assert problems(TENSORS.replace("gpus: 0.25,", "gpus: 0.05,", 1)) == []
+
+
 @pytest.mark.parametrize(
     ("old", "new", "field", "message", "fix"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from clusters.launch.local import deploy
+from clusters.render import AGENT_APP
 from serve_app.cli.status import read_sites
 from tests.e2e.conftest import Fleet
 from tests.e2e.waiting import wait_for
@@ -31,7 +32,12 @@ def test_a_placement_sleeps_is_woken_by_a_request_and_grows_for_a_crowd(fleet: F
     written = config.read_text()
     changed = yaml.safe_load(written)
     application = next(each for each in changed["applications"] if each["name"] == MODEL)
-    application["args"]["placement"]["autoscaling"] |= SLEEPY
+    application["deployments"][0]["autoscaling_config"] |= {
+        key: SLEEPY[key] for key in ("min_replicas", "max_replicas")
+    }
+    agent = next(each for each in changed["applications"] if each["name"] == AGENT_APP)
+    placement = next(each for each in agent["args"]["placements"] if each["model"] == MODEL)
+    placement["autoscaling"] |= SLEEPY
     try:
         config.write_text(yaml.safe_dump(changed))
         deploy(fleet.local, SITE)

@@ -17,8 +17,8 @@ PLACEMENT = AgentPlacement(model="m", release="0" * 12, capacity=8)
 
 def test_loads_are_summed_and_kv_use_is_averaged() -> None:
     samples = [
-        EngineSample(replica="a", running=3, waiting=1, kv_usage=0.2, at=0),
-        EngineSample(replica="b", running=1, waiting=0, kv_usage=0.4, at=0),
+        EngineSample(replica="a", running=3, waiting=1, kv_usage=0.2),
+        EngineSample(replica="b", running=1, waiting=0, kv_usage=0.4),
     ]
     state = placement_state(PLACEMENT, _application(ApplicationStatus.RUNNING, {"RUNNING": 2, "STARTING": 1}), samples)
     assert (state.running, state.waiting, state.replicas, state.target_replicas) == (4, 1, 2, 3)
@@ -111,15 +111,11 @@ async def test_of_several_ends_of_a_node_the_earliest_counts() -> None:
 
 async def test_a_node_whose_clock_is_wrong_is_believed_that_it_goes() -> None:
     agent = _agent()
-    await agent.notice({"node": "doomed", "pool": "spot", "ends_at": time.time() - 900, "message": "terminate"})
+    told = {"node": "doomed", "pool": "spot", "ends_at": time.time() - 900, "message": "terminate"}
+    await agent.notice(told)
     assert [notice.node for notice in (await agent.state()).notices] == ["doomed"]
-
-
-async def test_an_engine_whose_clock_is_wrong_is_heard() -> None:
-    agent = _agent()
-    sample = EngineSample(replica="a", running=2, waiting=1, kv_usage=0, at=time.time() - 3600)
-    await agent.report("m", sample.model_dump())
-    assert (await agent.state()).placements[0].running == 2
+    await agent.notice({**told, "node": "late", "ends_in_s": 60.0})
+    assert (await agent.state()).notices[1].ends_at == pytest.approx(time.time() + 60, abs=20)
 
 
 async def test_what_is_not_known_is_not_down() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 import pytest
 from starlette.applications import Starlette
@@ -45,7 +46,7 @@ async def test_a_chat_model_is_asked_by_its_template_with_a_long_prompt_and_seve
         return JSONResponse({})
 
     await warm_up(engine(answer), plan(Task.CHAT))
-    assert asked.count(("/v1/chat/completions", 0)) == 9
+    assert asked.count(("/v1/chat/completions", 0)) == 10
     assert ("/v1/completions", 512) in asked
     assert most == 8
 
@@ -72,10 +73,29 @@ async def test_an_engine_that_refuses_is_not_ready() -> None:
         await warm_up(engine(answer), plan(Task.CHAT))
 
 
-async def test_an_error_in_a_stream_is_one() -> None:
+async def test_a_model_that_writes_is_asked_for_json_by_a_schema() -> None:
+    for task in (Task.CHAT, Task.COMPLETIONS):
+        (asked,) = [asked for asked in requests(plan(task)) if "response_format" in asked.body]
+        assert asked.body["response_format"]["type"] == "json_schema"
+        assert asked.body["top_p"] < 1
+    assert not any("response_format" in asked.body for asked in requests(plan(Task.EMBEDDINGS)))
+
+
+@pytest.mark.parametrize(("status", "ready"), [(200, True), (400, True), (500, False)])
+async def test_an_engine_without_grammars_may_say_so(status: int, ready: bool) -> None:
+    async def answer(request: Request) -> Response:
+        asked_for_json = "response_format" in await request.json()
+        return PlainTextResponse("no grammars", status if asked_for_json else 200)
+
+    with nullcontext() if ready else pytest.raises(WarmUpFailed, match="no grammars"):
+        await warm_up(engine(answer), plan(Task.CHAT))
+
+
+@pytest.mark.parametrize("before", ["", 'data: {"choices": []}\n\n'])
+async def test_an_error_in_a_stream_is_one(before: str) -> None:
     async def answer(request: Request) -> Response:
         del request
-        return PlainTextResponse('data: {"error": {"message": "out of memory"}}\n\ndata: [DONE]\n\n')
+        return PlainTextResponse(before + 'data: {"error": {"message": "out of memory"}}\n\ndata: [DONE]\n\n')
 
     with pytest.raises(WarmUpFailed, match="out of memory"):
         await warm_up(engine(answer), plan(Task.CHAT))

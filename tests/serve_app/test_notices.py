@@ -19,9 +19,9 @@ from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
 from clusters.notices.notice import NoticeSource
 from clusters.render import AGENT_APP
-from clusters.state import SiteState
+from clusters.state import NodeNotice, SiteState
 from serve_app import site
-from serve_app.notices import MARGIN_S, METADATA_URL, Watchers, watched
+from serve_app.notices import MARGIN_S, METADATA_URL, Watchers, drain, watched
 from tests.fakes.metadata import FakeAws
 
 NOTICE_S = 90
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @dataclass
 class SpotCluster:
-    """A head, and two spot nodes with a metadata server each."""
+    """A head, and spot nodes with a metadata server each."""
 
     cluster: Cluster
     doomed: FakeAws
@@ -43,17 +43,17 @@ class SpotCluster:
     nodes: dict[str, str] = field(default_factory=dict)
     """Ids of the spot nodes."""
 
-    def add(self, name: str, server: FakeAws) -> None:
+    def add(self, name: str, server: FakeAws, pool: str = "spot") -> None:
         added = self.cluster.add_node(
             num_cpus=0,
-            resources={"pool:spot": 1},
+            resources={f"pool:{pool}": 1},
             object_store_memory=MEMORY,
             env_vars={METADATA_URL: server.url},
         )
         self.nodes[name] = added.node_id
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def spot() -> Iterator[SpotCluster]:
     with pytest.MonkeyPatch.context() as patch, FakeAws() as doomed, FakeAws() as safe:
         # Left to itself, Ray makes a token for this user, and tells all processes to come to ask for one.
@@ -87,18 +87,42 @@ async def test_a_node_that_is_taken_back_drains_and_no_request_fails(spot: SpotC
             stream = asyncio.create_task(_stream(placed))
             taken_at = time.time() + NOTICE_S
             spot.doomed.take_back(NOTICE_S)
-            ordered_s = await _until(_draining)
+            ordered_s = await _until(lambda: spot.nodes["doomed"] in _draining())
             replaced_s = await _until(lambda: _answers_only_from(seen, spot.nodes["safe"]))
             assert await stream == spot.nodes["doomed"], "it ends where it began, since Serve gives it 20 s"
 
-    assert _draining().keys() == {spot.nodes["doomed"]}
-    (deadline,) = _draining().values()
-    assert taken_at - 10 < deadline / 1000 <= taken_at - MARGIN_S
+    assert spot.nodes["safe"] not in _draining()
+    assert taken_at - 10 < _draining()[spot.nodes["doomed"]] / 1000 <= taken_at - MARGIN_S
     assert seen.failures == []
     (notice,) = SiteState.model_validate(await agent.state.remote()).notices
     assert (notice.node, notice.pool) == (spot.nodes["doomed"], "spot")
+    assert taken_at - 10 < notice.ends_at < taken_at + 2
     assert "terminate" in notice.message
     assert replaced_s < NOTICE_S / 2, f"drained after {ordered_s:.1f} s, replaced {replaced_s:.1f} s later"
+
+
+async def test_a_node_that_hibernates_at_once_is_drained_all_the_same(spot: SpotCluster) -> None:
+    with FakeAws() as server:
+        spot.add("hibernating", server, pool="short")
+        busy = _occupy("short")
+        async with _kept(Watchers({"short": NoticeSource.AWS})):
+            await _until(lambda: server.asked)
+            server.take_back(NOTICE_S, action="hibernate")
+            await _until(lambda: spot.nodes["hibernating"] in _draining())
+            assert _draining()[spot.nodes["hibernating"]] / 1000 < time.time()
+            ray.kill(busy)
+
+
+def test_ray_keeps_the_earliest_end_of_a_node(spot: SpotCluster) -> None:
+    spot.add("told twice", spot.safe, pool="twice")
+    busy = _occupy("twice")
+    node, now = spot.nodes["told twice"], time.time()
+    told = []
+    for end in (now + 100, now + 130, now + 50):
+        assert drain(NodeNotice(node=node, pool="twice", ends_at=end)) is None
+        told.append(round(_draining()[node] / 1000 + MARGIN_S - now))
+    assert told == [100, 100, 50]
+    ray.kill(busy)
 
 
 def test_watchers_are_for_living_nodes_of_their_pools() -> None:
@@ -128,6 +152,18 @@ def _place_replicas() -> Any:
     options = {"num_cpus": 0, "resources": {"pool:spot": 0.001}}
     deployment = serve.deployment(Placed, num_replicas=2, ray_actor_options=options)
     return serve.run(deployment.bind(), name="placed", route_prefix=None)
+
+
+def _occupy(pool: str) -> Any:
+    """An actor on the pool's node: without one, a node that drains ends at once."""
+
+    class Busy:
+        def here(self) -> None:
+            pass
+
+    busy = ray.remote(num_cpus=0, resources={f"pool:{pool}": 0.001})(Busy).remote()
+    ray.get(busy.here.remote(), timeout=TIMEOUT_S)
+    return busy
 
 
 def _agent() -> Any:

@@ -2,7 +2,7 @@
 
 from autoscaling.ray_notes import Order
 from clusters.state import Bounds, BoundsOrder, Held
-from serve_app.told import MAX_INGRESSES, ORDER_LIFETIME_S, Told
+from serve_app.told import MAX_INGRESSES, Told
 
 NOON = 1_000_000.0
 
@@ -56,7 +56,7 @@ def test_bounds_count_for_their_lifetime() -> None:
     assert told.bind(BoundsOrder(started_at=1, lifetime_s=30, bounds=(bounds,)), NOON)
     assert told.bounds("m", NOON + 29) == bounds
     assert told.bounds("other", NOON) is None
-    assert told.order("m", NOON) == Order(NOON + ORDER_LIFETIME_S, None, 2, 3)
+    assert told.order("m", NOON) == Order(NOON, None, 2, 3)
     assert told.order("m", NOON + 30) is None
 
 

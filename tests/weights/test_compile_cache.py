@@ -78,9 +78,19 @@ def test_what_is_in_the_store_already_is_not_stored_again_and_what_changed_is(tm
 
 def test_a_nodes_own_cache_is_left_alone(tmp_path: Path, store: Store) -> None:
     one, two = compiled(cache_on(tmp_path / "one")), compiled(cache_on(tmp_path / "two"), {"own": b"1"})
+    two.save(store, TOKEN)
     one.save(store, TOKEN)
     assert two.restore(store, "whatever")
     assert held(two) == {"own": b"1"}
+
+
+def test_what_a_start_left_that_died_is_completed_from_the_store(tmp_path: Path, store: Store) -> None:
+    broken = {"modelinfos/x.json": b"{", "of-others-that-run": b"1"}
+    one, two = compiled(cache_on(tmp_path / "one")), compiled(cache_on(tmp_path / "two"), broken)
+    one.save(store, TOKEN)
+    assert two.restore(store, TOKEN)
+    assert held(two) == {**broken, **FILES}
+    assert not two.save(store, TOKEN)
 
 
 @pytest.mark.parametrize("at", [0, 31, 32, 600, -1])

@@ -50,14 +50,15 @@ def fetch(
     site: str | None = None,
     parallel_parts: int = 8,
     cache_bytes: int | None = None,
-    keep: frozenset[str] = frozenset(),
+    keep: frozenset[str] | None = frozenset(),
     progress: Progress = SILENT,
 ) -> Path:
     """The local directory of a release, fetched from the site's store unless it is there already.
 
     Waits while another process fetches the same. Evicts what was used least recently to keep the cache within
-    `cache_bytes` (None: most of the disk), but nothing of `keep` ("model/release"). Raises ReleaseMissing, DiskFull,
-    Stalled, StoreError, or Corrupt, which names the file. What was fetched until then is kept for the next one.
+    `cache_bytes` (None: most of the disk), but nothing of `keep` ("model/release"; None: nothing at all). Raises
+    ReleaseMissing, DiskFull, Stalled, StoreError, or Corrupt, which names the file. What was fetched until then is kept
+    for the next one.
     """
     slot = Slot(Path(cache_dir), model, release)
     with slot.fetching():
@@ -114,7 +115,7 @@ class _Fetch:
     manifest: Manifest
     slot: Slot
     cache_bytes: int | None
-    keep: frozenset[str]
+    keep: frozenset[str] | None
     lanes: Lanes
     site: str
     progress: Progress

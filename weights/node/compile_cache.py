@@ -61,10 +61,11 @@ class CompileCache:
         return f"{MODELS}{self.slot.model}/{self.slot.release}{CACHES}/{self.engine}.tar"
 
     def restore(self, store: Store, token: str) -> bool:
-        """Whether there is a cache now: the node's own, or what the site's engines have kept. Raises WeightsError, or
-        OSError where the disk is full."""
+        """Whether there is a whole cache now: the node's own, or what the site's engines have kept. Raises
+        WeightsError, or OSError where the disk is full."""
         with locked(self._beside(".lock")):
-            if self.directory.exists():
+            # An engine that dies at its start leaves a directory, too: only what was packed is whole.
+            if self.directory.exists() and self._beside(".packed").exists():
                 return True
             stored = store.find(self.key)
             if stored is None or not SIGNATURE_BYTES < stored.size <= MAX_BYTES:
@@ -112,7 +113,12 @@ class CompileCache:
                 tar.extractall(aside, filter="data")
         except tarfile.TarError as error:
             raise Corrupt(self.key, str(aside), str(error)) from error
-        aside.rename(self.directory)
+        # One by one, since engines on this node may be using what is there.
+        for path in files_below(aside):
+            target = self.directory / path.relative_to(aside)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        shutil.rmtree(aside)
 
     def _signature(self, pack: IO[bytes], token: str) -> bytes:
         key = blake3(token.encode(), derive_key_context=CONTEXT).digest()

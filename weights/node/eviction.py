@@ -107,10 +107,16 @@ def _previous(model: str, entries: Iterable[Entry]) -> Entry | None:
 
 
 def make_room(
-    cache_dir: Path, needed: int, cache_bytes: int | None, keep: frozenset[str], now: float, *, enough: bool = True
+    cache_dir: Path,
+    needed: int,
+    cache_bytes: int | None,
+    keep: frozenset[str] | None,
+    now: float,
+    *,
+    enough: bool = True,
 ) -> Eviction:
     """Evicts until `needed` bytes more fit into `cache_bytes` and the disk; nothing where that can't be, unless it need
-    not be `enough`. `keep` names "model/release". One process at a time."""
+    not be `enough`. `keep` names "model/release", None all of them. One process at a time."""
     sweep(cache_dir)
     entries = observe(cache_dir, keep)
     eviction = choose_evictions(entries, needed, _budget(cache_dir, cache_bytes, entries), now)
@@ -123,11 +129,11 @@ def make_room(
     return eviction
 
 
-def observe(cache_dir: Path, keep: frozenset[str]) -> tuple[Entry, ...]:
+def observe(cache_dir: Path, keep: frozenset[str] | None) -> tuple[Entry, ...]:
     """What the cache holds. One process at a time: each would take another's look for a use."""
     found = []
     for slot in slots(cache_dir):
-        claim = Claim.KEPT if f"{slot.model}/{slot.release}" in keep else None
+        claim = Claim.KEPT if keep is None or f"{slot.model}/{slot.release}" in keep else None
         if slot.partial.is_dir():
             fetched = Claim.FETCHED if slot.is_fetched() else None
             size = allocated_bytes(slot.partial)

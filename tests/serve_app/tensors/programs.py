@@ -44,7 +44,7 @@ CLASSIFIER_TENSORS: dict[str, Any] = {
 }
 RERANKER_TENSORS: dict[str, Any] = {
     "inputs": [
-        {"name": "query", "datatype": "INT64", "shape": [-1, -1]},
+        {"name": "query", "datatype": "INT64", "shape": [-1, -1], "minimum": 0, "maximum": VOCABULARY - 1},
         {"name": "document", "datatype": "INT64", "shape": [-1, -1]},
     ],
     "outputs": [

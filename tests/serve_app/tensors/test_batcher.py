@@ -1,17 +1,21 @@
 """Rows of many requests run together, and each request gets its own back."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import pytest
 import torch
+from ray import serve
 
+from serve_app.engine_report import EngineStats
 from serve_app.tensors.errors import Broken, Unable
 from serve_app.tensors.program import Program, Tensors
 from tests.serve_app.tensors.batchers import kept
 from tests.serve_app.tensors.programs import FEATURES, VOCABULARY, classifier, reranker
 
 LONG_WAIT_S = 0.2
+PATIENCE_S = 60.0
 
 
 class Watched(Program):
@@ -112,3 +116,66 @@ async def test_rows_that_wait_and_run_are_counted(classifier_program: Program) -
     assert (batcher.stats.running, batcher.stats.waiting) == (0, 5)
     await asking
     assert (batcher.stats.running, batcher.stats.waiting) == (0, 0)
+
+
+class Gated(Program):
+    """Stays in each run until it is let go, and notes how many are in it at once."""
+
+    begun: threading.Semaphore
+    go: threading.Event
+    inside: int
+    most: int
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> Tensors:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        self.begun.release()
+        assert self.go.wait(PATIENCE_S)
+        self.inside -= 1
+        return super().run(inputs)
+
+
+def gated(program: Program) -> Gated:
+    program.__class__ = Gated
+    assert isinstance(program, Gated)
+    program.begun, program.go = threading.Semaphore(0), threading.Event()
+    program.inside = program.most = 0
+    return program
+
+
+async def test_rows_of_a_client_that_left_are_counted_as_long_as_they_run(classifier_program: Program) -> None:
+    program = gated(classifier_program)
+    batcher = kept(program, max_rows=4, wait_s=0)
+    leaving = asyncio.create_task(batcher.infer((features(4),)))
+    assert await asyncio.to_thread(program.begun.acquire, timeout=PATIENCE_S)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert batcher.stats == EngineStats(running=4, waiting=0)
+    gone, staying = (asyncio.create_task(batcher.infer((features(rows),))) for rows in (2, 3))
+    await asyncio.sleep(0)
+    assert batcher.stats == EngineStats(running=4, waiting=5)
+    gone.cancel()
+    await asyncio.wait([gone])
+    assert batcher.stats == EngineStats(running=4, waiting=3)
+    program.go.set()
+    await staying
+    assert batcher.stats == EngineStats()
+
+
+async def test_one_batch_runs_at_a_time_even_where_requests_name_other_models_to_serve(
+    classifier_program: Program,
+) -> None:
+    """Serve splits a batch by the header `serve_multiplexed_model_id`, and runs its parts at once."""
+    program = gated(classifier_program)
+    batcher = kept(program, max_rows=4, wait_s=LONG_WAIT_S)
+
+    async def naming(model: str) -> Tensors:
+        serve.context._set_request_context(multiplexed_model_id=model)
+        return await batcher.infer((features(2),))
+
+    asking = [asyncio.create_task(naming(model)) for model in ("a", "b")]
+    assert await asyncio.to_thread(program.begun.acquire, timeout=PATIENCE_S)
+    assert batcher.stats == EngineStats(running=4, waiting=0)
+    program.go.set()
+    await asyncio.gather(*asking)
+    assert (program.most, batcher.stats) == (1, EngineStats())

@@ -71,6 +71,9 @@ def broken(*_: torch.Tensor) -> Any:
     raise RuntimeError("device lost\nand much more")
 
 
+FEATURE = {"name": "features", "datatype": "FP32", "shape": [-1, FEATURES]}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -88,6 +91,16 @@ def broken(*_: torch.Tensor) -> Any:
         ({"inputs": [{"name": "f", "datatype": "FP32", "shape": [2, 8]}]}, "first dimension is that of rows"),
         ({"inputs": CLASSIFIER_TENSORS["inputs"] * 2}, "'features' is named 2 times"),
         ({"inputs": []}, "at least 1 item"),
+        ({"inputs": [{**FEATURE, "minimum": 0}]}, "FP32 takes no minimum or maximum"),
+        (
+            {"inputs": [{**FEATURE, "datatype": "INT64", "minimum": 2, "maximum": 1}]},
+            "minimum 2 is more than the maximum 1",
+        ),
+        ({"inputs": [{**FEATURE, "datatype": "INT64", "maximum": 0.5}]}, "inputs.0.maximum: Input should be"),
+        (
+            {"outputs": [{"name": "p", "datatype": "INT64", "shape": [-1, 3], "maximum": 1}]},
+            "'p' has a minimum or maximum, which is for inputs",
+        ),
         ({"more": 1}, "more: Extra inputs"),
     ],
 )
@@ -98,6 +111,16 @@ def test_a_signature_that_is_not_the_programs_is_refused(
     (tmp_path / "tensors.json").write_text(json.dumps({**CLASSIFIER_TENSORS, **change}))
     with pytest.raises(BadRelease, match=message):
         Program.load(tmp_path, "cpu").warm_up((1, 4))
+
+
+def test_bounds_that_its_own_example_breaks_are_refused(tmp_path: Path, reranker_directory: Path) -> None:
+    shutil.copytree(reranker_directory, tmp_path, dirs_exist_ok=True)
+    query, document = RERANKER_TENSORS["inputs"]
+    (tmp_path / "tensors.json").write_text(
+        json.dumps({**RERANKER_TENSORS, "inputs": [query, {**document, "minimum": 2}]})
+    )
+    with pytest.raises(BadRelease, match="the example of the input 'document' holds 1, and its minimum is 2"):
+        Program.load(tmp_path, "cpu")
 
 
 @pytest.mark.parametrize("name", ["model.pt2", "tensors.json"])

@@ -1,16 +1,22 @@
 """What a site answers to the Open Inference Protocol, by its own application."""
 
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 import torch
 
-from tests.serve_app.tensors.programs import CLASSIFIER_TENSORS, FEATURES, VOCABULARY, classifier
+from serve_app.tensors.program import Program
+from serve_app.tensors.site_app import TensorRoutes
+from tests.serve_app.tensors.batchers import kept
+from tests.serve_app.tensors.programs import CLASSIFIER_TENSORS, FEATURES, RERANKER_TENSORS, VOCABULARY, classifier
 from tests.serve_app.tensors.sites import MAX_ROWS, RELEASE, TOKEN, TensorSite
 
 INFER = "/models/classifier/v2/models/classifier/infer"
+RERANK = "/models/reranker/v2/models/reranker/infer"
 
 
 @pytest.fixture
@@ -82,12 +88,48 @@ def test_rows_that_are_too_many_for_one_request_are_refused(site: httpx.Client) 
 
 
 def test_an_input_that_the_program_fails_on_is_the_clients_mistake(site: httpx.Client) -> None:
-    inputs = [
-        {"name": name, "datatype": "INT64", "shape": [1, 1], "data": [VOCABULARY]} for name in ("query", "document")
-    ]
-    answer = site.post("/models/reranker/v2/models/reranker/infer", json={"inputs": inputs})
+    answer = site.post(RERANK, json=reranking(query=0, document=VOCABULARY))
     assert answer.status_code == 400
     assert "index out of range" in answer.json()["error"]
+
+
+def test_a_value_outside_of_its_bounds_never_gets_to_the_program(site: httpx.Client) -> None:
+    answer = site.post(RERANK, json=reranking(query=VOCABULARY, document=0))
+    assert answer.status_code == 400
+    assert answer.json()["error"] == f"The input 'query' holds {VOCABULARY}, and its maximum is {VOCABULARY - 1}."
+
+
+def test_bounds_are_told_with_the_shapes(site: httpx.Client) -> None:
+    assert site.get("/models/reranker/v2/models/reranker").json()["inputs"] == RERANKER_TENSORS["inputs"]
+
+
+def reranking(**words: int) -> dict[str, Any]:
+    return {
+        "inputs": [{"name": name, "datatype": "INT64", "shape": [1, 1], "data": [word]} for name, word in words.items()]
+    }
+
+
+class Noting(ThreadPoolExecutor):
+    """What an event loop has others do."""
+
+    asked = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.asked += 1
+        return super().submit(*args, **kwargs)
+
+
+@pytest.mark.parametrize(("rows", "aside"), [(10, 0), (30_000, 2)])
+async def test_long_requests_and_answers_do_not_hold_up_the_loop(
+    classifier_program: Program, rows: int, aside: int
+) -> None:
+    batcher = kept(classifier_program, max_rows=1024, wait_s=0)
+    app = TensorRoutes("classifier", RELEASE, classifier_program.signature, batcher, 1024).app()
+    asyncio.get_running_loop().set_default_executor(executor := Noting())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://site", timeout=60) as client:
+        answer = await client.post("/v2/models/classifier/infer", json=request_of(torch.ones(rows, FEATURES)))
+    assert answer.raise_for_status().json()["outputs"][0]["shape"] == [rows, 3]
+    assert executor.asked == aside
 
 
 def test_nobody_is_answered_without_the_sites_token(tensor_site: TensorSite) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_app.errors import BadRequest
-from serve_app.tensors.datatypes import DTYPES
+from serve_app.tensors.datatypes import DTYPES, to_bytes
 from serve_app.tensors.signature import DATATYPES, Datatype, Signature
 from serve_app.tensors.wire import Asked, read_request, write_answer
 
@@ -121,6 +121,26 @@ def test_every_input_must_be_there_and_have_as_many_rows() -> None:
         asked(both, inputs=[y, x()])
     y |= {"shape": [2], "data": [1, 2]}
     assert [tuple(tensor.shape) for tensor in asked(both, inputs=[y, x()]).inputs] == [(2, 2), (2,)]
+
+
+@pytest.mark.parametrize("datatype", ["INT64", "INT32", "INT8", "UINT8", "UINT16", "UINT32"])
+@pytest.mark.parametrize("binary", [False, True])
+def test_values_outside_of_their_bounds_are_refused(datatype: Datatype, binary: bool) -> None:
+    spec = {"name": "x", "datatype": datatype, "shape": [-1, 2], "minimum": 1, "maximum": 49}
+    of = Signature.model_validate({"inputs": [spec], "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}]})
+
+    def holding(*values: int) -> Asked:
+        field: dict[str, Any] = {"name": "x", "datatype": datatype, "shape": [1, 2]}
+        if not binary:
+            return asked(of, inputs=[{**field, "data": values}])
+        tail = to_bytes(torch.tensor(values, dtype=DTYPES[datatype]))
+        return asked(of, "right", tail, inputs=[{**field, "parameters": {"binary_data_size": len(tail)}}])
+
+    assert holding(1, 49).inputs[0].tolist() == [[1, 49]]
+    with pytest.raises(BadRequest, match="The input 'x' holds 50, and its maximum is 49"):
+        holding(1, 50)
+    with pytest.raises(BadRequest, match="The input 'x' holds 0, and its minimum is 1"):
+        holding(0, 49)
 
 
 @pytest.mark.parametrize("length", ["", "-1", "x", "+1", "1" * 13, "99999", "٣"])
