@@ -32,6 +32,14 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
+class News:
+    """Of the provider: nodes that it takes back, and when it last had none of a pool, in seconds since the epoch."""
+
+    notices: Sequence[NodeNotice] = ()
+    refused: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Of the look `at` that time, by pool: nodes that were `asked` for and nodes `there`; seconds for which some are
     `awaited` and none has come; and when they `failed` to come. Times are in seconds since the epoch."""
@@ -52,18 +60,16 @@ class Mix:
     memory: Memory
 
 
-def decide(
-    wants: Sequence[Want], nodes: Sequence[Node], notices: Sequence[NodeNotice], memory: Memory, now: float
-) -> Mix:
+def decide(wants: Sequence[Want], nodes: Sequence[Node], news: News, memory: Memory, now: float) -> Mix:
     """Replicas don't move, so busy nodes stay, and only what is missing is shared out."""
-    memory = _remembered(wants, nodes, memory, now)
+    memory = _remembered(wants, nodes, news.refused, memory, now)
     staying = [node for node in nodes if not node.leaving]
     # What leaves still counts against the pool's limit.
     taken = Counter(node.pool for node in nodes if node.models or node.leaving)
     more: Counter[str] = Counter()
     reasons = {}
     for want in wants:
-        avoided = _avoided(want, nodes, notices, memory, now)
+        avoided = _avoided(want, nodes, news.notices, memory, now)
         busy = Counter(node.pool for node in staying if want.model in node.models)
         rooms = [
             Room(
@@ -85,8 +91,11 @@ def decide(
     return Mix(wanted, reasons, replace(memory, asked=wanted))
 
 
-def _remembered(wants: Sequence[Want], nodes: Sequence[Node], memory: Memory, now: float) -> Memory:
-    """Who lacks nodes that were asked for, and for how long none has come; after `launch_s` the pool has failed."""
+def _remembered(
+    wants: Sequence[Want], nodes: Sequence[Node], refused: Mapping[str, float], memory: Memory, now: float
+) -> Memory:
+    """Who lacks nodes that were asked for, and for how long none has come; after `launch_s` the pool has failed, and at
+    once where the provider says so."""
     there = Counter(node.pool for node in nodes if not node.leaving)
     passed_s = min(max(0.0, now - memory.at), LONGEST_LOOK_S)
     waited = {
@@ -96,13 +105,14 @@ def _remembered(wants: Sequence[Want], nodes: Sequence[Node], memory: Memory, no
     }
     awaited = {pool: waited.get(pool, 0.0) for pool, count in memory.asked.items() if there[pool] < count}
     patience = {pool.name: want.spot.launch_s for want in wants for pool in want.pools}
-    failed = {pool: now for pool, waited_s in awaited.items() if waited_s >= patience.get(pool, 0)}
+    failed = {pool: at for pool, at in refused.items() if at > memory.failed.get(pool, 0.0)}
+    failed |= {pool: now for pool, waited_s in awaited.items() if waited_s >= patience.get(pool, 0)}
     return Memory(
         now,
         memory.asked,
         there,
         {pool: waited_s for pool, waited_s in awaited.items() if pool not in failed},
-        {pool: min(at, now) for pool, at in memory.failed.items()} | failed,
+        {pool: min(at, now) for pool, at in (*memory.failed.items(), *failed.items())},
     )
 
 

@@ -27,6 +27,11 @@ def pins(pool: PoolSpec, placements: Placements) -> list[str]:
     return list(dict.fromkeys((pool.resource, *(p.resource for p in placements if pool.name in p.pools))))
 
 
+def pool_of(node_type: str, pools: Sequence[PoolSpec]) -> PoolSpec | None:
+    """Whose nodes are of this type."""
+    return next((pool for pool in pools if node_type in (pool.name, _gcp_type(pool))), None)
+
+
 def _aws(region: str, machines: MachinesSpec, pools: Pools, placements: Placements) -> Config:
     provider = {"type": "aws", "region": region, "cache_stopped_nodes": False}
     if machines.zones:
@@ -53,14 +58,18 @@ def _gcp(region: str, machines: MachinesSpec, pools: Pools, placements: Placemen
     provider = {"type": "gcp", "region": region, "availability_zone": machines.zones[0]}
     types = {HEAD: _head(_gcp_node(machines, machines.head))}
     for pool in pools:
-        # Labels of GCP have no dots, names of pools no underscores.
         node = _gcp_node(machines, pool.instance_type) | _gcp_market(pool)
-        types[pool.name.replace(".", "_")] = _workers(pool, placements, node)
+        types[_gcp_type(pool)] = _workers(pool, placements, node)
     return {
         "provider": {**provider, "project_id": machines.project},
         "head_node_type": HEAD,
         "available_node_types": types,
     }
+
+
+def _gcp_type(pool: PoolSpec) -> str:
+    # Labels of GCP have no dots, names of pools no underscores.
+    return pool.name.replace(".", "_")
 
 
 def _gcp_market(pool: PoolSpec) -> Config:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -12,12 +12,14 @@ import ray
 from ray import serve
 from ray._private.state import available_resources_per_node
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import RayError
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.exceptions import RayError, RpcError
 from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
 from autoscaling import ray_notes
-from autoscaling.mix import Memory, Mix, Node, Want, decide
+from autoscaling.mix import Memory, Mix, News, Node, Want, decide
 from autoscaling.ray_notes import WORD_LIFETIME_S, Renewed, Word
+from clusters.machine_nodes import pool_of
 from clusters.mix import SpotSpec
 from clusters.packing import alone
 from clusters.render import AGENT_APP
@@ -31,6 +33,7 @@ logger = logging.getLogger("ray.serve")
 MIX_INTERVAL_S = 0.2
 """Short: a replica that Ray's autoscaler sees waiting before we have asked for its node gets one of Ray's choice."""
 NOTICES_INTERVAL_S = 1.0
+REFUSALS_INTERVAL_S = 1.0
 REPEAT_INTERVAL_S = 2.0
 """Between two equal requests: at a redeploy the replica of before takes back what is asked for, when it ends."""
 TIMEOUT_S = 5.0
@@ -45,6 +48,7 @@ class SiteNodes:
         self._words = {placement.model: Renewed[Word](WORD_LIFETIME_S) for placement in args.mixed}
         self._replicas: dict[str, int] = {}
         self._notices: tuple[NodeNotice, ...] = ()
+        self._refused: Mapping[str, float] = {}
         self._mix = Mix({}, {}, Memory())
         self._asked_at: float | None = None
         """By the monotonic clock. None until the first time."""
@@ -52,7 +56,8 @@ class SiteNodes:
         self._asking = Lock()
         self._tasks = [asyncio.create_task(Watchers(args.notices).keep())]
         if self._mixed:
-            self._tasks += [asyncio.create_task(self._hear_notices()), asyncio.create_task(self._keep_mix())]
+            hearing = (self._hear_notices(), self._hear_refusals(), self._keep_mix())
+            self._tasks += [asyncio.create_task(each) for each in hearing]
 
     def check_health(self) -> None:
         ended = [task for task in self._tasks if task.done()]
@@ -89,11 +94,20 @@ class SiteNodes:
                 agent = None
             await asyncio.sleep(NOTICES_INTERVAL_S)
 
+    async def _hear_refusals(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                self._refused = await asyncio.to_thread(refusals, tuple(self._pools.values()))
+            except (RayError, RpcError) as error:
+                logger.warning("Ray's autoscaler does not tell which nodes it could not get: %s", error)
+            await asyncio.sleep(REFUSALS_INTERVAL_S)
+
     def _ask(self) -> None:
         now = time.time()
         nodes = standing(self._pools.values(), self._mixed, {notice.node for notice in self._notices})
         wants = [self._want(placement, placement.spot, nodes) for placement in self._mixed if placement.spot]
-        mix = decide(wants, nodes, self._notices, self._mix.memory, now)
+        mix = decide(wants, nodes, News(self._notices, self._refused), self._mix.memory, now)
         changed = mix.nodes != self._mix.nodes
         self._request(mix.nodes, changed)
         if changed:
@@ -122,6 +136,18 @@ class SiteNodes:
         else:
             count = sum(placement.model in node.models for node in nodes)
         return Want(placement.model, count, spot, pools)
+
+
+def refusals(pools: Sequence[PoolSpec]) -> dict[str, float]:
+    """When Ray's autoscaler last failed to get a node, by pool, in seconds since the epoch. Raises RayError and
+    RpcError."""
+    status = get_cluster_status(ray.get_runtime_context().gcs_address, TIMEOUT_S)
+    latest: dict[str, float] = {}
+    for launch in status.failed_launches:
+        pool = pool_of(launch.ray_node_type_name, pools)
+        if pool is not None and launch.failed_ts_s:
+            latest[pool.name] = max(latest.get(pool.name, 0.0), float(launch.failed_ts_s))
+    return latest
 
 
 def standing(pools: Iterable[PoolSpec], mixed: Iterable[PlacementSpec], noticed: set[str]) -> list[Node]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from autoscaling.mix import Memory, Node, Want, decide
+from autoscaling.mix import Memory, News, Node, Want, decide
 from autoscaling.simulate.availability import Availability
 from autoscaling.simulate.billing import Meter
 from clusters.mix import SpotSpec
@@ -35,7 +35,9 @@ class Nodes:
         if not self._mixed:
             return
         wants = [self._want(placement, placement.spot, targets) for placement in self._mixed if placement.spot]
-        mix = decide(wants, self._standing(), self.notices(now), self._memory, now)
+        # Providers say at once when they have none.
+        news = News(self.notices(now), {pool: now for pool in self._asked if pool in self._closed})
+        mix = decide(wants, self._standing(), news, self._memory, now)
         self._asked, self._memory = mix.nodes, mix.memory
 
     def pool_for(self, placement: PlacementSpec) -> str | None:

@@ -91,7 +91,7 @@ def _on_this_machine(rendered: dict[str, Any], gcs: str) -> dict[str, Any]:
     provider = {
         # By its name as a class: Ray's wheel lacks a file that it reads for `type: fake_multinode`.
         "type": "external",
-        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "module": "tests.autoscaling.fake_provider.FakeProvider",
         "disable_node_updaters": True,
         "gcs_address": gcs,
         "head_node_id": FAKE_HEAD_NODE_ID,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from autoscaling.mix import Memory, Mix, Node, Want, decide
+from autoscaling.mix import Memory, Mix, News, Node, Want, decide
 from clusters.mix import SpotSpec
 from clusters.spec import PoolSpec
 from clusters.state import NodeNotice
@@ -34,13 +34,23 @@ def asked(
     memory: Memory | None = None,
     now: float = NOON,
 ) -> Mix:
-    return decide(wants, nodes, notices, memory or Memory(), now)
+    return decide(wants, nodes, News(notices), memory or Memory(), now)
 
 
 def test_from_nothing_the_mix_is_asked_for() -> None:
     mix = asked([want(3)], [])
     assert mix.nodes == {"own": 1, "a": 1, "b": 1}
     assert mix.reasons == {"chat": "3 nodes: 1 own, 1 a, 1 b"}
+
+
+def test_a_pool_that_has_none_is_left_at_once_and_asked_again_later() -> None:
+    mix = decide([want(3)], [], News((), {"a": NOON - 1}), Memory(), NOON)
+    assert mix.nodes == {"own": 1, "b": 2}
+    assert mix.reasons["chat"] == "3 nodes: 1 own, 2 b; not a: no node came"
+    later = decide([want(3)], [], News((), {"a": NOON - 1}), mix.memory, NOON + 301)
+    assert later.nodes == {"own": 1, "a": 1, "b": 1}
+    again = decide([want(3)], [], News((), {"a": NOON + 302}), later.memory, NOON + 302)
+    assert again.nodes == {"own": 1, "b": 2}
 
 
 def test_nodes_are_asked_for_until_they_are_busy() -> None:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from clusters.state import NodeNotice
 from serve_app.notices import drain
 from serve_app.site import agent, nodes
 from tests.autoscaling.fake_cloud import autoscaling_cluster, pools, until
+from tests.autoscaling.fake_provider import SOLD_OUT
 from tests.autoscaling.orders import Orders, renewed
 
 logger = logging.getLogger(__name__)
@@ -93,11 +95,19 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Orders]:
+def sold_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Names pools of which the cloud has no nodes."""
+    file = tmp_path_factory.mktemp("cloud") / "sold-out"
+    file.write_text("")
+    return file
+
+
+@pytest.fixture(scope="module")
+def cluster(sold_out: Path) -> Iterator[Orders]:
     applications = {app["name"]: app for app in site_config(FLEET, SITE, "127.0.0.1", 0)["applications"]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
-        with autoscaling_cluster(ray_cluster(FLEET, SITE), {SITE.token_variable: "token"}):
+        with autoscaling_cluster(ray_cluster(FLEET, SITE), {SITE.token_variable: "token", SOLD_OUT: str(sold_out)}):
             serve.start(proxy_location="Disabled")
             serve.run(agent(applications[AGENT_APP]["args"]), name=AGENT_APP, route_prefix=None)
             serve.run(nodes(applications[NODES_APP]["args"]), name=NODES_APP, route_prefix=None)
@@ -170,3 +180,15 @@ def test_nodes_are_on_demand_as_far_as_they_must_and_otherwise_spot_of_every_zon
 
     cluster.hold("mixed", 0)
     logger.info("no node %.1f s after the last request", until(lambda: not pools(), "without nodes"))
+
+
+@pytest.mark.timeout(180)
+def test_what_a_pool_has_none_of_is_asked_for_elsewhere_at_once(cluster: Orders, sold_out: Path) -> None:
+    """Not after `launch_s`, which is 7 minutes."""
+    _place(FLEET.placements[1])
+    sold_out.write_text("l4-spot-b")
+    cluster.hold("mixed", 3)
+    logger.info("3 replicas after %.1f s", until(lambda: _homes("mixed").total() == 3, "3 replicas"))
+    assert "l4-spot-b" not in _homes("mixed")
+    cluster.hold("mixed", 0)
+    until(lambda: not pools(), "without nodes")

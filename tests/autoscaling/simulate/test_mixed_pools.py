@@ -70,8 +70,8 @@ def test_without_any_spot_all_is_on_demand() -> None:
     assert usd_per_hour(outcome) == pytest.approx(4 * USD_PER_HOUR)
 
 
-def test_pools_whose_nodes_do_not_come_are_given_up_one_after_the_other() -> None:
-    """Both are lost at 100 s, avoided until 160 s, and have no node when one more replica is wanted at 200 s."""
+def test_pools_that_have_no_nodes_are_not_waited_for() -> None:
+    """Both are lost at 100 s, avoided until 160 s, and say that they have none when one more is wanted at 200 s."""
 
     class Growing:
         def targets(self, readings: Sequence[PlacementReading], now: float) -> dict[Place, Target]:
@@ -83,8 +83,8 @@ def test_pools_whose_nodes_do_not_come_are_given_up_one_after_the_other() -> Non
     assert summary(outcome).interrupted == 2
     assert ready(outcome, 105) == 0, "nobody gave notice"
     assert ready(outcome, 130) == 2, "pools that were just lost are not waited for"
-    assert ready(outcome, 295) == 2, "x and y have 40 s each"
-    assert ready(outcome, 310) == 3
+    assert ready(outcome, 215) == 2
+    assert ready(outcome, 230) == 3, "long before launch_s is over"
 
 
 def test_the_same_mix_comes_of_the_same_seed() -> None:
