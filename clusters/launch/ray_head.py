@@ -69,16 +69,20 @@ def stop(run: Run, head: RayHead, grace_s: float) -> int:
 def deploy(run: Run, head: RayHead, config: Path) -> None:
     """`serve deploy config.yaml`, as a person would type it. Raises LaunchError with what it printed."""
     with run.log(f"{head.name}-deploy").open("ab") as log:
-        done = subprocess.run(
-            [str(BIN / "serve"), "deploy", "--address", head.dashboard, str(config)],
-            env=environment(head),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            timeout=DEPLOY_TIMEOUT_S,
-        )
-    if done.returncode:
-        raise LaunchError(f"serve deploy {config} failed at {head.name}\n{log_tail(run.log(f'{head.name}-deploy'))}")
+        try:
+            subprocess.run(
+                [str(BIN / "serve"), "deploy", "--address", head.dashboard, str(config)],
+                env=environment(head),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=DEPLOY_TIMEOUT_S,
+                check=True,
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            how = "failed" if isinstance(error, subprocess.CalledProcessError) else f"took over {DEPLOY_TIMEOUT_S:g} s"
+            printed = log_tail(run.log(f"{head.name}-deploy"))
+            raise LaunchError(f"serve deploy {config} {how} at {head.name}\n{printed}") from error
 
 
 def applications(head: RayHead) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx
+import psutil
 import yaml
 
 from clusters.launch.local import INGRESS, deploy, wait_running
@@ -89,8 +90,11 @@ def _ask_until(fleet: Fleet, tally: Tally, stop: threading.Event, keep_alive: bo
 
 def _replicas(fleet: Fleet) -> set[int]:
     """Process ids of the ingress's replicas."""
-    return {
-        process.pid
-        for process in find(fleet.local.run.id, INGRESS)
-        if any("ServeReplica:" in word and "Ingress" in word for word in process.cmdline())
-    }
+    return {process.pid for process in find(fleet.local.run.id, INGRESS) if _is_replica(process)}
+
+
+def _is_replica(process: psutil.Process) -> bool:
+    try:
+        return any("ServeReplica:" in word and "Ingress" in word for word in process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import vllm.envs
 from ray.serve.config import BackpressureConfig
 from ray.serve.llm import LLMConfig, build_llm_deployment
@@ -129,9 +130,14 @@ def test_workers_are_asked_for_their_cards_only_where_replicas_follow_them() -> 
     assert "worker_extension_cls" not in arguments(device="cpu", **follows)
 
 
-def test_the_deployment_has_the_name_by_which_it_is_scaled() -> None:
+def test_the_deployment_has_the_name_by_which_it_is_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     config = LLMConfig(model_loading_config={"model_id": "qwen2.5-7b"}, server_cls=EngineServer)
-    assert build_llm_deployment(config)._bound_deployment.name == engine_deployment("qwen2.5-7b")
+    try:
+        assert build_llm_deployment(config)._bound_deployment.name == engine_deployment("qwen2.5-7b")
+    finally:
+        # It asks a Ray cluster where it runs, and starts one for that.
+        ray.shutdown()
 
 
 def test_a_replica_says_how_it_started(caplog: pytest.LogCaptureFixture) -> None:

@@ -145,7 +145,7 @@ def test_a_request_may_be_pinned_to_a_site(endpoint: Endpoint, name: str) -> Non
 @pytest.mark.parametrize(
     "trouble",
     [
-        *(pytest.param(error(status), id=str(status)) for status in (401, 404, 429, 500, 502, 503, 504)),
+        *(pytest.param(error(status), id=str(status)) for status in (401, 429, 500, 502, 503, 504)),
         pytest.param(Reply(302, (("location", "http://127.0.0.1:1/"),)), id="redirect"),
         pytest.param(RESET, id="reset"),
         pytest.param(Reply(200, (SSE,), (), End.CUT), id="cut after the head"),
@@ -159,6 +159,15 @@ def test_trouble_before_the_first_byte_goes_elsewhere(
 ) -> None:
     sites[0].otherwise = trouble
     assert_answered_by_the_second(endpoint, stream)
+
+
+def test_a_proxy_that_does_not_know_the_model_is_left_alone_for_a_moment(sites: list[FakeSite]) -> None:
+    with serving(fleet_spec(sites, **IN_ORDER)) as endpoint:
+        sites[0].plan(error(404))
+        assert_answered_by_the_second(endpoint, stream=False)
+        answers = [post(endpoint, chat_body(), x_rayfleet_policy="in_order")[1] for _ in range(3)]
+        assert {(headers["x-rayfleet-site"], headers["x-rayfleet-attempts"]) for headers in answers} == {("west", "1")}
+        wait_for(lambda: post(endpoint, chat_body(), x_rayfleet_policy="in_order")[1]["x-rayfleet-site"] == "east")
 
 
 @pytest.mark.parametrize(
