@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from tests.fakes.site import HANG, RESET, SSE, End, FakeSite, Reply, error, events
-from tests.serve_app.conftest import KEY, Endpoint, fleet_spec, serving
+from tests.serve_app.conftest import IN_ORDER, KEY, Endpoint, fleet_spec, serving
 from tests.serve_app.waiting import wait_for
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
