@@ -125,7 +125,9 @@ class Exchange:
             return
         heard_at = self.relay.books.health.succeeded_at(attempt.target, self.facts.model) or 0.0
         quiet_s = now - max(heard_at, attempt.started)
-        if quiet_s > self.relay.routing.continuation.stall_s and self._choose(besides=attempt.target).target:
+        if quiet_s <= self.relay.routing.continuation.stall_s:
+            return
+        if self.relay.could_take(self.facts, self._excluded(besides=attempt.target)):
             attempt.abandon()
             self.failed(attempt, Failed(f"nothing was heard of it for {quiet_s:.1f} s", silent=True))
 
@@ -254,10 +256,11 @@ class Exchange:
         self._go(self._choose())
 
     def _choose(self, besides: str | None = None) -> Choice:
+        return self.relay.choose(self.call.request_id, self.facts, self._excluded(besides))
+
+    def _excluded(self, besides: str | None = None) -> dict[str, str]:
         excluded = {name: failure.reason for name, failure in self._failures.items() if not failure.passing}
-        if besides is not None:
-            excluded[besides] = "asked already"
-        return self.relay.choose(self.call.request_id, self.facts, excluded)
+        return excluded if besides is None else excluded | {besides: "asked already"}
 
     def _go(self, choice: Choice) -> None:
         if choice.target is not None:

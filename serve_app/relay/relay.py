@@ -124,6 +124,10 @@ class Relay:
         """Where a request would go now, and why. Nothing is sent."""
         return self._router.choose(facts, self._fleet(), {}, time.monotonic()).explanation()
 
+    def could_take(self, facts: Facts, excluded: Mapping[str, str]) -> bool:
+        """Whether there is another place for a request now. Nothing is noted: it is not sent there yet."""
+        return self._router.choose(facts, self._fleet(), excluded, time.monotonic()).target is not None
+
     def may_retry(self, target: str, model: str) -> bool:
         """After a failure there. Who leaves a place that is ejected adds no load to anything but the places that are to
         do its work; where trouble is everywhere, most places are not."""

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx
-import psutil
 import yaml
 
 from clusters.launch.local import INGRESS, deploy, wait_running
-from clusters.launch.processes import find
 from tests.e2e.conftest import Fleet
+from tests.e2e.finding import running
 from tests.e2e.waiting import wait_for
 
 CLIENTS = 6
@@ -90,11 +89,4 @@ def _ask_until(fleet: Fleet, tally: Tally, stop: threading.Event, keep_alive: bo
 
 def _replicas(fleet: Fleet) -> set[int]:
     """Process ids of the ingress's replicas."""
-    return {process.pid for process in find(fleet.local.run.id, INGRESS) if _is_replica(process)}
-
-
-def _is_replica(process: psutil.Process) -> bool:
-    try:
-        return any("ServeReplica:" in word and "Ingress" in word for word in process.cmdline())
-    except psutil.Error:  # it has just ended
-        return False
+    return {process.pid for process in running(fleet.local.run.id, INGRESS, "ServeReplica:", ":Ingress")}

@@ -13,6 +13,7 @@ from clusters.launch import local as launch
 from clusters.launch.processes import find
 from serve_app.cli.local import bring_back
 from tests.e2e.conftest import Fleet
+from tests.e2e.finding import running
 from tests.e2e.streams import Stream, run_streams
 from tests.e2e.waiting import wait_for
 
@@ -91,7 +92,7 @@ def _drain(fleet: Fleet, deadline_s: float | None) -> None:
 
 
 def _engines(fleet: Fleet) -> list[psutil.Process]:
-    engines = [one for one in find(fleet.local.run.id, VICTIM) if "EngineCore" in " ".join(one.cmdline())]
+    engines = running(fleet.local.run.id, VICTIM, "EngineCore")
     assert engines
     return engines
 
