@@ -147,7 +147,7 @@ class Gateway:
             self._telemetry.set_site(report.site, report.healthy, report.age_s)
         for (site, model), count in self._books.leases.open().items():
             self._telemetry.set_leases(model, site, count)
-            self._telemetry.set_ejected(model, site, self._books.health.verdict(site, model, now).ejected is not None)
+            self._telemetry.set_ejected(model, site, self._books.health.verdict(site, model, now).illness is not None)
         self._telemetry.set_held(self.relay.holding.size)
         self._telemetry.set_connections(len(self._door.connections))
         if self._log is not None:

@@ -23,7 +23,7 @@ class SiteReport(BaseModel):
     leases: dict[str, int]
     """This ingress replica's requests in flight, per model."""
     ejected: dict[str, str]
-    """Models that get no requests there, since requests failed, and why."""
+    """Models that get no requests there, or none but the one that decides, since requests failed; and why."""
     shares: dict[str, float]
     """Of their capacity, that models may be given there: less than 1 while they come back."""
     placements: tuple[PlacementState, ...]
@@ -52,7 +52,7 @@ def site_reports(
                 age_s=now - observation.read_at if observation.read_at is not None else None,
                 round_trip_s=observation.round_trip_s,
                 leases={model: count for (place, model), count in open_leases.items() if place == site},
-                ejected={model: verdict.ejected for model, verdict in verdicts.items() if verdict.ejected},
+                ejected={model: verdict.illness for model, verdict in verdicts.items() if verdict.illness},
                 shares={model: verdict.share for model, verdict in verdicts.items()},
                 placements=state.placements if state is not None else (),
                 releases=state.releases if state is not None else (),

@@ -29,8 +29,7 @@ logger = logging.getLogger(__name__)
 BUSY = (408, 429)
 MAX_ANSWER_BYTES = 2**22
 WAIT_S = 10.0
-"""How long a cut stream waits for a site that can take it."""
-RETRY_S = 0.25
+"""How long a cut stream waits for another site; for one that is full, or wakes, as long as a held request would."""
 SEAM = 12
 """Characters that must agree for a place in the text to be known again."""
 INCOMPLETE = "\ufffd"
@@ -193,18 +192,27 @@ class Continuation:
     async def _choose(self) -> tuple[Choice, str]:
         """A site that may have the request; hosted targets can't go on by tokens. Raises Refused."""
         facts = structs.replace(self._exchange.facts, hosted="never")
-        until = time.monotonic() + WAIT_S
+        began = time.monotonic()
         while True:
             choice = self._relay.choose(self._exchange.call.request_id, facts, self._failed)
             if choice.target is not None:
+                self._exchange.wait_for(None)
                 return choice, choice.target
-            if time.monotonic() > until:
+            if time.monotonic() - began > self._patience_s(choice):
                 reasons = "; ".join(f"{site}: {reason}" for site, reason in choice.rejections.items())
                 raise Refused(f"no other site can go on. {reasons}")
-            await asyncio.sleep(RETRY_S)
+            self._exchange.wait_for(choice)
+            await self._relay.vacancy()
             if not choice.full:
                 # Nobody is left: those that failed earlier may be well again.
                 self._failed = dict(list(self._failed.items())[-1:])
+
+    def _patience_s(self, choice: Choice) -> float:
+        hold = self._relay.routing.hold
+        if not choice.full:
+            return WAIT_S
+        waking = choice.awaited is not None and choice.awaited.waking
+        return max(WAIT_S, hold.wake_s if waking else hold.deadline_s)
 
     async def _post(self, name: str, route: str, body: bytes) -> Reading:
         call, target = self._exchange.call, self._relay.targets[name]

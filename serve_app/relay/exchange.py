@@ -137,7 +137,7 @@ class Exchange:
             return True
         choice = self._choose()
         if choice.target is None and choice.full:
-            self._wait_for(choice)
+            self.wait_for(choice)
             return False
         self._stop_holding()
         self._go(choice)
@@ -230,6 +230,15 @@ class Exchange:
         self._continuation = Continuation(self, stream, reason)
         self._continuation.start()
 
+    def wait_for(self, choice: Choice | None) -> None:
+        """The request is load for the site that it waits for; one that wakes is given more time."""
+        site, waking = (None if choice is None else choice.awaited) or (None, False)
+        if waking and self._held_since:
+            self._hold_until = max(self._hold_until, self._held_since + self.relay.routing.hold.wake_s)
+        if site != self._awaited:
+            self.relay.awaits(self.facts.model, self._awaited, site)
+            self._awaited = site
+
     def end(self, outcome: Outcome, status: int = 0) -> None:
         """Once; whatever still runs is stopped."""
         if self._over:
@@ -237,7 +246,7 @@ class Exchange:
         self._over = True
         self._cancel_hedge()
         self._stop_holding()
-        self._wait_for(None)
+        self.wait_for(None)
         for attempt in self._attempts:
             attempt.abandon()
         if self._continuation is not None:
@@ -266,9 +275,9 @@ class Exchange:
         if choice.target is not None:
             if choice.last_resort:
                 # A sleeper is woken by what goes there in its stead.
-                self._wait_for(choice)
+                self.wait_for(choice)
             elif self._awaited is not None:
-                self._wait_for(None)
+                self.wait_for(None)
             self.record.attempts += 1
             self.record.site = choice.target
             attempt = Attempt(self, choice, choice.target)
@@ -312,16 +321,7 @@ class Exchange:
             return
         self._held_since = time.monotonic()
         self._hold_until = self._hold_until or self._held_since + self.relay.routing.hold.deadline_s
-        self._wait_for(choice)
-
-    def _wait_for(self, choice: Choice | None) -> None:
-        """The request is load for the site that it waits for; one that wakes is given more time."""
-        site, waking = (None if choice is None else choice.awaited) or (None, False)
-        if waking and self._held_since:
-            self._hold_until = max(self._hold_until, self._held_since + self.relay.routing.hold.wake_s)
-        if site != self._awaited:
-            self.relay.awaits(self.facts.model, self._awaited, site)
-            self._awaited = site
+        self.wait_for(choice)
 
     def _stop_holding(self) -> None:
         if self._held_since:

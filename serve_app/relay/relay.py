@@ -32,7 +32,7 @@ from serve_app.telemetry import Telemetry
 
 TICK_S = 0.25
 AT_ONCE = 64
-"""Held requests that are tried again when a place may have come free."""
+"""Cut streams, and then held requests, that are tried again when a place may have come free."""
 
 
 class Relay:
@@ -71,6 +71,7 @@ class Relay:
             )
             for placement in spec.placements
         }
+        self._stranded: list[asyncio.Future[None]] = []
         self._admitting = False
 
     def run_on(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -147,9 +148,15 @@ class Relay:
     def released(self, target: str, model: str) -> None:
         """A lease ends; somebody who is held may have its place."""
         self.books.leases.release(target, model)
-        if self.holding.size and not self._admitting:
+        if (self.holding.size or self._stranded) and not self._admitting:
             self._admitting = True
             self.loop.call_soon(self._admit)
+
+    def vacancy(self) -> asyncio.Future[None]:
+        """Done when a place may have come free. Cut streams wait for this, and choose before held requests do."""
+        future = self.loop.create_future()
+        self._stranded.append(future)
+        return future
 
     def max_model_len(self, model: str) -> int:
         """Tokens, at the placements with the longest context."""
@@ -237,6 +244,13 @@ class Relay:
         )
 
     def _admit(self) -> None:
+        stranded, self._stranded = self._stranded[:AT_ONCE], self._stranded[AT_ONCE:]
+        for future in stranded:
+            if not future.done():
+                future.set_result(None)
+        self.loop.call_soon(self._admit_held)  # after those
+
+    def _admit_held(self) -> None:
         self._admitting = False
         if self.holding.size:
             for exchange in list(self.holding.in_turn(AT_ONCE)):

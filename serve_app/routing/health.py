@@ -24,6 +24,13 @@ class Verdict:
     """Of its capacity that it may be given."""
     probe: bool = False
     """The next request to it is its probe: tell `Health.probing`."""
+    reason: str = ""
+    """Why there must be a probe."""
+
+    @property
+    def illness(self) -> str | None:
+        """For operators: a place is not well before its probe has told."""
+        return f"the next request decides: {self.reason}" if self.probe else self.ejected
 
 
 HEALTHY = Verdict()
@@ -143,7 +150,7 @@ class Health:
             return Verdict(f"ejected for {record.ejected_until - now:.1f} s more: {record.reason}")
         if record.probed_at is not None and now - record.probed_at < PROBE_S:
             return Verdict(f"a probe is under way: {record.reason}")
-        return Verdict(probe=True)
+        return Verdict(probe=True, reason=record.reason)
 
     def is_ejected(self, site: str, model: str) -> bool:
         """Also while a probe may go there."""

@@ -37,6 +37,26 @@ class Stream:
         return self.text, self.finish, self.usages, len(self.ids), self.error
 
 
+def differences(streams: list[Stream], expected: list[Stream]) -> dict[int, str]:
+    """What became of each stream that is not as expected, in few words: 64 texts in full bury what went wrong."""
+    return {
+        stream.number: f"began at {stream.site or 'no site'}: {_difference(stream, other)}"
+        for stream, other in zip(streams, expected, strict=True)
+        if stream.result != other.result
+    }
+
+
+def _difference(stream: Stream, other: Stream) -> str:
+    if stream.error is not None:
+        return f"after {len(stream.pieces)} pieces, {stream.error}"
+    if stream.text == other.text:
+        return f"ended by {stream.finish} not {other.finish}, usages {stream.usages}, {len(stream.ids)} ids"
+    pairs = enumerate(zip(stream.text, other.text, strict=False))
+    same = next((n for n, (ours, theirs) in pairs if ours != theirs), min(len(stream.text), len(other.text)))
+    begin = max(0, same - 20)
+    return f"from character {same}, {stream.text[begin : same + 40]!r} not {other.text[begin : same + 40]!r}"
+
+
 def run_streams(fleet: Fleet, count: int, disturb: Callable[[list[Stream]], None] | None = None) -> list[Stream]:
     """`disturb` runs beside them, in a thread of its own, and sees them grow."""
     return asyncio.run(_run(fleet, count, disturb))

@@ -27,6 +27,11 @@ def test_a_report_tells_what_is_ejected_and_what_comes_back() -> None:
     a, b = site_reports(SPEC, seen, books, NOW, 5)
     assert a.ejected == {"m": "ejected for 5.0 s more: 1 failures in a row, the last: reset"}
     assert (b.ejected, b.shares) == ({}, {"m": 1})
+    a, _ = site_reports(SPEC, seen, books, NOW + 5, 60)
+    assert a.ejected == {"m": "the next request decides: 1 failures in a row, the last: reset"}
+    books.health.probing("a", "m", NOW + 5)
+    a, _ = site_reports(SPEC, seen, books, NOW + 6, 60)
+    assert a.ejected == {"m": "a probe is under way: 1 failures in a row, the last: reset"}
     books.health.succeeded("a", "m", NOW + 5)
     a, _ = site_reports(SPEC, seen, books, NOW + 10, 60)
     assert (a.ejected, a.shares) == ({}, {"m": 0.5})

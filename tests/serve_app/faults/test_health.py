@@ -86,7 +86,7 @@ def test_a_flapping_site_costs_no_request(three_engines: list[Engine], engines: 
     engines[0].behave(token_s=0.02)
     with serving(in_order(three_engines, health={"ejection_s": 0.5, "ramp_s": 1})) as endpoint:
         undisturbed = post(endpoint, CHAT, stream=True).text
-        engines[0].flap(down_s=0.5, up_s=1.5, for_s=14)
+        before = requests(engines[0])[0]
         end = time.monotonic() + 15
 
         def load(number: int) -> list[Answer]:
@@ -96,7 +96,11 @@ def test_a_flapping_site_costs_no_request(three_engines: list[Engine], engines: 
             return answers
 
         with ThreadPoolExecutor(6) as pool:
-            answers = [answer for answers in pool.map(load, range(6)) for answer in answers]
+            loads = [pool.submit(load, number) for number in range(6)]
+            # Its first fall is to cut streams.
+            wait_for(lambda: requests(engines[0])[0] >= before + 12)
+            engines[0].flap(down_s=0.5, up_s=1.5, for_s=13)
+            answers = [answer for load in loads for answer in load.result()]
         assert metric(endpoint, 'rayfleet_continuations_total{mode="tokens",outcome="ok"}') > 0
     assert [answer for answer in answers if not (answer.status == 200 and answer.whole)] == []
     assert {answer.text for answer in answers if answer.body.startswith(b"data: ")} == {undisturbed}

@@ -92,6 +92,28 @@ def test_a_client_that_leaves_the_queue_is_forgotten(three_engines: list[Engine]
     assert requests(east) == [1]
 
 
+def test_a_cut_stream_goes_before_those_who_wait(three_engines: list[Engine], engines: list[Engine]) -> None:
+    east, west = engines[:2]
+    for engine in (east, west):
+        engine.behave(max_num_seqs=1)
+    spec = with_keys(in_order(three_engines[:2], hold=ONE_AT_A_TIME), others={})
+    with serving(spec) as endpoint, ThreadPoolExecutor(5) as pool:
+        undisturbed = post(endpoint, CHAT, stream=True).text
+        east.forget()
+        east.behave(max_num_seqs=1, token_s=0.1)
+        cut = pool.submit(post, endpoint, CHAT, stream=True, headers={"x-request-id": "cut"})
+        wait_for(lambda: requests(east) == [1])
+        west.plan(Fault(head_after_s=5))
+        asked = [pool.submit(ask, endpoint, "others", 0)]
+        wait_for(lambda: requests(west) == [1])
+        asked += [pool.submit(ask, endpoint, "others", number) for number in (1, 2, 3)]
+        wait_for(lambda: held(endpoint) == 3)
+        east.down()
+        assert (cut.result().text, cut.result().whole) == (undisturbed, True)
+        assert {each.result().status for each in asked} == {200}
+    assert [request.headers["x-request-id"] for request in west.seen().requests][:2] == ["others0", "cut"]
+
+
 def test_a_place_that_comes_free_elsewhere_is_taken(three_engines: list[Engine], engines: list[Engine]) -> None:
     for engine in engines[:2]:
         engine.behave(max_num_seqs=1)
