@@ -169,10 +169,11 @@ class SiteAgent:
         """For ever: settings and orders to the autoscaler of each placement, and its words back. A sleeper is woken at
         once."""
         while True:
-            for placement in self._args.placements:
-                order = self._told.order(placement.model, time.monotonic())
-                word = await asyncio.to_thread(_exchange_notes, placement, order)
-                self._words[placement.model].heed(word, time.monotonic())
+            now = time.monotonic()
+            orders = {placement.model: self._told.order(placement.model, now) for placement in self._args.placements}
+            words = await asyncio.to_thread(_exchange_notes, self._args.placements, orders)
+            for model, word in words.items():
+                self._words[model].heed(word, time.monotonic())
             try:
                 await asyncio.wait_for(self._wake.wait(), NOTES_INTERVAL_S)
             except TimeoutError:
@@ -180,12 +181,16 @@ class SiteAgent:
             self._wake.clear()
 
 
-def _exchange_notes(placement: AgentPlacement, order: Order | None) -> Word | None:
+def _exchange_notes(
+    placements: Sequence[AgentPlacement], orders: Mapping[str, Order | None]
+) -> Mapping[str, Word | None]:
     """Autoscalers find their settings here: in the applications of models, a change of them would replace replicas."""
-    ray_notes.write(placement.model, placement.autoscaling)
-    if order is not None:
-        ray_notes.write(placement.model, order)
-    return ray_notes.read(placement.model, Word)
+    for placement in placements:
+        ray_notes.write(placement.model, placement.autoscaling)
+        order = orders[placement.model]
+        if order is not None:
+            ray_notes.write(placement.model, order)
+    return {placement.model: ray_notes.read(placement.model, Word) for placement in placements}
 
 
 def _fresh(samples: Mapping[str, tuple[float, EngineSample]], now: float) -> dict[str, tuple[float, EngineSample]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -131,17 +131,18 @@ class Exchange:
             attempt.abandon()
             self.failed(attempt, Failed(f"nothing was heard of it for {quiet_s:.1f} s", silent=True))
 
-    def retry_held(self) -> bool:
-        """Try again to find a place; whether there was one, or no more hope."""
+    def retry_held(self, full: dict[Hashable, Choice]) -> None:
+        """Try again to find a place, unless there was none for one of its kind. `full` is what those were told."""
         if not self._held_since:
-            return True
-        choice = self._choose()
+            return
+        kind = (self.facts.kind, tuple(self._excluded()))
+        choice = full.get(kind) or self._choose()
         if choice.target is None and choice.full:
+            full[kind] = choice
             self.wait_for(choice)
-            return False
-        self._stop_holding()
-        self._go(choice)
-        return True
+        else:
+            self._stop_holding()
+            self._go(choice)
 
     # The attempts' side
 

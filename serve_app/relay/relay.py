@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 from clusters.spec import FleetSpec
 from clusters.state import FleetState
@@ -32,7 +32,7 @@ from serve_app.telemetry import Telemetry
 
 TICK_S = 0.25
 AT_ONCE = 64
-"""Cut streams, and then held requests, that are tried again when a place may have come free."""
+"""Cut streams, and then kinds of held requests, that are tried in vain when a place may have come free."""
 
 
 class Relay:
@@ -252,9 +252,11 @@ class Relay:
 
     def _admit_held(self) -> None:
         self._admitting = False
-        if self.holding.size:
-            for exchange in list(self.holding.in_turn(AT_ONCE)):
-                exchange.retry_held()
+        full: dict[Hashable, Choice] = {}
+        for exchange in list(self.holding.in_turn(self.holding.size)):
+            exchange.retry_held(full)
+            if len(full) == AT_ONCE:
+                break
 
 
 Tags = tuple[str, str, str, Tariff]

@@ -31,3 +31,9 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     """By header, key or model; None means the fleet's."""
     min_context: int = 0
     """Tokens that the placement's context must hold: set once a shorter one has refused."""
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Where one of a kind finds no place, none of the others does."""
+        places = (self.model, self.task, self.tenant, self.jurisdictions, self.hosted, self.only_site)
+        return *places, self.min_context, self.policy

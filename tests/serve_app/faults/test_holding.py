@@ -114,6 +114,27 @@ def test_a_cut_stream_goes_before_those_who_wait(three_engines: list[Engine], en
     assert [request.headers["x-request-id"] for request in west.seen().requests][:2] == ["others0", "cut"]
 
 
+def test_nobody_waits_behind_those_who_wait_for_another_place(
+    three_engines: list[Engine], engines: list[Engine]
+) -> None:
+    east, west = engines[:2]
+    for engine, busy_s in ((east, 10), (west, 2)):
+        engine.behave(max_num_seqs=1)
+        engine.plan(Fault(head_after_s=busy_s))
+
+    def pinned(site: str) -> Answer:
+        return post(endpoint, CHAT, headers={"x-rayfleet-site-only": site}, max_tokens=2)
+
+    with serving(in_order(three_engines[:2], hold=ONE_AT_A_TIME)) as endpoint, ThreadPoolExecutor(80) as pool:
+        running = [pool.submit(pinned, "east"), pool.submit(pinned, "west")]
+        wait_for(lambda: requests(east, west) == [1, 1])
+        many = [pool.submit(pinned, "east") for _ in range(70)]
+        wait_for(lambda: held(endpoint) == 70)
+        assert pinned("west").status == 200
+        assert not any(each.done() for each in many)
+        assert {each.result().status for each in (*running, *many)} == {200}
+
+
 def test_a_place_that_comes_free_elsewhere_is_taken(three_engines: list[Engine], engines: list[Engine]) -> None:
     for engine in engines[:2]:
         engine.behave(max_num_seqs=1)
