@@ -200,7 +200,7 @@ HEDGING = {"enabled": True, "factor": 1, "min_delay_s": 0.3, "max_share": 1, "ma
 
 def test_a_hedge_wins_against_a_slow_site_which_is_stopped(three_engines: list[Engine], engines: list[Engine]) -> None:
     with serving(in_order(three_engines, hedge=HEDGING)) as endpoint:
-        undisturbed = hear(endpoint, CHAT)
+        undisturbed = hear(endpoint, CHAT, {"x-rayfleet-site-only": "east"})
         engines[0].plan(Fault(first_token_s=60))
         assert_served(post(endpoint, CHAT, stream=True), "west", 2)
         wait_for(lambda: engines[0].seen().left == 1)
