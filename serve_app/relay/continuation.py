@@ -19,6 +19,7 @@ from serve_app.relay.resume import Resume, resume, why_not
 from serve_app.relay.splice import Splice, Unreadable
 from serve_app.relay.sse import IDS, NO_IDS
 from serve_app.routing.choice import Choice
+from serve_app.routing.facts import Facts
 
 if TYPE_CHECKING:
     from serve_app.relay.exchange import Exchange
@@ -57,6 +58,7 @@ class Continuation:
     def __init__(self, exchange: "Exchange", stream: "Stream", reason: str):
         self._exchange = exchange
         self._relay = exchange.relay
+        self._facts = elsewhere(exchange.facts)
         self.journal = stream.journal()
         self._reason = reason
         self._by_tokens = True
@@ -70,6 +72,8 @@ class Continuation:
             self._open.clear()
 
     def start(self) -> None:
+        """Its place, if there is one, is taken at once: who chooses next is to know."""
+        self._take_place()
         self._task = self._relay.loop.create_task(self._run())
 
     def pause(self) -> None:
@@ -127,7 +131,7 @@ class Continuation:
             raise Refused("continuing is switched off")
         if not delivered.id and not why_not(fields):
             raise Refused("nothing of it could be read")
-        limit = self._relay.max_model_len(self._exchange.facts.model)
+        limit = self._relay.max_model_len(self._facts.model)
         plan = resume(self._exchange.call.route, fields, delivered, limit, self._by_tokens)
         if isinstance(plan, str):
             raise Refused(plan)
@@ -135,11 +139,7 @@ class Continuation:
 
     async def _resume(self, fields: dict[str, Any], delivered: Delivered) -> None:
         """To the end of the stream. Raises Broken, NoConnection, Unreadable and Refused."""
-        choice, target = await self._choose()
-        self._place = target
-        self._relay.books.leases.take(target, self._exchange.facts.model)
-        if choice.probe:
-            self._relay.books.health.probing(target, self._exchange.facts.model, time.monotonic())
+        target = self._place or await self._find_place()
         try:
             ids = delivered.ids[:]
             held = await self._settle(target, fields, delivered)
@@ -160,9 +160,9 @@ class Continuation:
             raise
         except (Broken, NoConnection, Unreadable) as error:
             self._failed[target] = str(error)
-            self._relay.books.health.failed(target, self._exchange.facts.model, str(error), time.monotonic())
+            self._relay.books.health.failed(target, self._facts.model, str(error), time.monotonic())
             raise
-        self._relay.books.health.succeeded(target, self._exchange.facts.model, time.monotonic())
+        self._relay.books.health.succeeded(target, self._facts.model, time.monotonic())
         self._exchange.record.site = target
 
     async def _follow(self, reading: Reading, splice: Splice) -> None:
@@ -189,15 +189,14 @@ class Continuation:
             raise Refused("the engine refuses to go on with a given beginning")
         raise (Full if reading.status in BUSY else Broken)(f"status {reading.status}")
 
-    async def _choose(self) -> tuple[Choice, str]:
-        """A site that may have the request; hosted targets can't go on by tokens. Raises Refused."""
-        facts = structs.replace(self._exchange.facts, hosted="never")
+    async def _find_place(self) -> str:
+        """Raises Refused."""
         began = time.monotonic()
         while True:
-            choice = self._relay.choose(self._exchange.call.request_id, facts, self._failed)
-            if choice.target is not None:
+            choice = self._take_place()
+            if self._place is not None:
                 self._exchange.wait_for(None)
-                return choice, choice.target
+                return self._place
             if time.monotonic() - began > self._patience_s(choice):
                 reasons = "; ".join(f"{site}: {reason}" for site, reason in choice.rejections.items())
                 raise Refused(f"no other site can go on. {reasons}")
@@ -206,6 +205,16 @@ class Continuation:
             if not choice.full:
                 # Nobody is left: those that failed earlier may be well again.
                 self._failed = dict(list(self._failed.items())[-1:])
+
+    def _take_place(self) -> Choice:
+        """At a site that may have the request, if one can have it now."""
+        choice = self._relay.choose(self._exchange.call.request_id, self._facts, self._failed)
+        self._place = choice.target
+        if self._place is not None:
+            self._relay.books.leases.take(self._place, self._facts.model)
+            if choice.probe:
+                self._relay.books.health.probing(self._place, self._facts.model, time.monotonic())
+        return choice
 
     def _patience_s(self, choice: Choice) -> float:
         hold = self._relay.routing.hold
@@ -218,7 +227,7 @@ class Continuation:
         call, target = self._exchange.call, self._relay.targets[name]
         connection = await self._relay.pool.connect(name)  # a new one: an idle one may be as dead as the site before
         reading = Reading(connection, self._relay.routing.first_byte_timeout_s)
-        path = f"/models/{self._exchange.facts.model}{route}".encode()
+        path = f"/models/{self._facts.model}{route}".encode()
         head = request_head(target, path, call.passing, call.request_id, len(body))
         connection.send(head, body, reading)
         return reading
@@ -243,7 +252,7 @@ class Continuation:
     async def _text_of(self, target: str, ids: list[int]) -> str:
         if not ids:
             return ""
-        body = json.dumps({"model": self._exchange.facts.model, "tokens": ids}).encode()
+        body = json.dumps({"model": self._facts.model, "tokens": ids}).encode()
         reading = self._reading = await self._post(target, "/detokenize", body)
         text = _prompt_of(await reading.body(MAX_ANSWER_BYTES))
         if reading.status != 200 or text is None:
@@ -262,7 +271,7 @@ class Continuation:
             self._reading.close()
             self._reading = None
         if self._place is not None:
-            self._relay.released(self._place, self._exchange.facts.model)
+            self._relay.released(self._place, self._facts.model)
             self._place = None
 
     def _fields(self) -> dict[str, Any]:
@@ -276,6 +285,11 @@ class Continuation:
         self._exchange.sink.write(error_event(self._exchange.call.route, error))
         self._exchange.sink.abort()
         self._exchange.end(Outcome.CUT, 200)
+
+
+def elsewhere(facts: Facts) -> Facts:
+    """The request as its continuation: hosted targets can't go on by tokens."""
+    return structs.replace(facts, hosted="never")
 
 
 def _prompt_of(answer: bytes) -> str | None:

@@ -14,7 +14,7 @@ from serve_app.relay import translation
 from serve_app.relay.attempt import Attempt, Failed, Quote
 from serve_app.relay.call import Call, asking_for_ids
 from serve_app.relay.connection import Headers
-from serve_app.relay.continuation import Continuation
+from serve_app.relay.continuation import Continuation, elsewhere
 from serve_app.relay.delivery import Delivery, Whole, is_event_stream
 from serve_app.relay.headers import for_client, ours, request_head
 from serve_app.relay.sink import Sink
@@ -112,11 +112,17 @@ class Exchange:
             for attempt in list(self._attempts):
                 attempt.check(now)
 
-    def leave(self, target: str) -> None:
-        """The target wants to be rid of its last streams: go on elsewhere, if that can be done."""
+    def leave(self, target: str, stuck: set[Hashable]) -> None:
+        """The target wants to be rid of its last streams: go on elsewhere, as soon as that can be done. `stuck` tells,
+        and is told, which kinds of requests have no place now."""
         delivery = self._delivery
-        if isinstance(delivery, Stream) and self._continuation is None and delivery.attempt.target == target:
-            delivery.leave()
+        if not isinstance(delivery, Stream) or self._continuation is not None or delivery.attempt.target != target:
+            return
+        if delivery.may_leave and self.facts.kind not in stuck:
+            if self.relay.could_take(elsewhere(self.facts), {target: "draining"}):
+                delivery.leave()
+            else:
+                stuck.add(self.facts.kind)
 
     def forsake(self, silent: Collection[str], now: float) -> None:
         """Neither these sites' states can be read, nor do they answer: who has waited there goes elsewhere, if it can,

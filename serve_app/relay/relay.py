@@ -105,10 +105,11 @@ class Relay:
         ]
         max_age_s = self.routing.state_max_age_s
         silent = {site for site, seen in observations.items() if seen.error and why_unhealthy(seen, now, max_age_s)}
+        stuck: set[Hashable] = set()
         for exchange in list(self.open):
             exchange.check(now)
             for site in leaving:
-                exchange.leave(site)
+                exchange.leave(site, stuck)
             if silent:
                 exchange.forsake(silent, now)
         self.pool.expire(now)

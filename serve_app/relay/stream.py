@@ -85,11 +85,15 @@ class Stream(Listening):
             self.attempt.connection = None
             self._exchange.cut(self, reason)
 
+    @property
+    def may_leave(self) -> bool:
+        """Whether it could go on elsewhere."""
+        return self._journals and not self.finished
+
     def leave(self) -> None:
-        """Go on elsewhere, though nothing is wrong, if that can be done without loss."""
-        if self._journals and not self.finished:
-            self.stop()
-            self._exchange.cut(self, "the site is draining", ill=False)
+        """Go on elsewhere, though nothing is wrong."""
+        self.stop()
+        self._exchange.cut(self, "the site is draining", ill=False)
 
     @property
     def finished(self) -> bool:

@@ -16,6 +16,7 @@ from tests.fakes.site import SSE, FakeSite, Reply, events
 from tests.fakes.site import End as FakeEnd
 from tests.serve_app.asking import CHAT, COMPLETIONS, SEA, Answer, hear, metric, post, stream
 from tests.serve_app.conftest import IN_ORDER, KEY, UNRESENTFUL, Endpoint, fleet_spec, serving
+from tests.serve_app.faults.fleets import report
 from tests.serve_app.waiting import wait_for
 
 ROUTES = (CHAT, COMPLETIONS)
@@ -278,6 +279,24 @@ def test_a_drained_site_moves_its_streams_past_the_deadline(endpoint: Endpoint, 
         engines[0].behave(drain_s=0.0)
         assert [each.result() for each in running] == [undisturbed] * 8
     assert engines[0].seen().left == 8
+
+
+def test_streams_that_no_other_place_takes_end_where_they_are_drained(
+    endpoint: Endpoint, engines: list[Engine]
+) -> None:
+    wait_for(lambda: not report(endpoint, "east")["draining"])
+    undisturbed = hear(endpoint, CHAT)
+    engines[0].behave(token_s=0.05)
+    for engine in engines[1:]:
+        engine.behave(claims={"running": 1000})
+    wait_for(lambda: all(report(endpoint, site)["placements"][0]["running"] == 1000 for site in ("west", "north")))
+    with ThreadPoolExecutor(2) as pool:
+        pinned = pool.submit(hear, endpoint, CHAT, {"x-rayfleet-site-only": "east"})
+        stuck = pool.submit(hear, endpoint, CHAT)
+        wait_for(lambda: engines[0].seen().running == 2)
+        engines[0].behave(token_s=0.05, drain_s=0.0)
+        assert [pinned.result(), stuck.result()] == [undisturbed] * 2
+    assert engines[0].seen().left == 0
 
 
 def test_a_slow_client_slows_the_site_that_goes_on(sites: list[FakeSite]) -> None:
