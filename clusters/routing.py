@@ -87,7 +87,7 @@ class RoutingSpec(Spec):
     """How the ingress watches, chooses and retries."""
 
     poll_interval_s: float = Field(1, gt=0, le=60, description="seconds between two readings of a site's state")
-    state_max_age_s: float = Field(5, gt=0, description="an older state counts only while requests succeed there")
+    state_max_age_s: float = Field(5, gt=0, description="an older state counts only while answers come from there")
     max_attempts: int = Field(3, ge=1, le=10, description="sites tried for one request before its first byte")
     connect_timeout_s: float = Field(2, gt=0)
     first_byte_timeout_s: float = Field(

@@ -150,7 +150,7 @@ class Continuation:
             reading.timeout_s = self._relay.routing.continuation.stall_s
             splice = Splice(self._exchange.call.route, fields, delivered, held, known)
             try:
-                await self._follow(reading, splice)
+                await self._follow(target, reading, splice)
             finally:
                 delivered.ids.extend(splice.known)
         except TakesNoIds:
@@ -165,12 +165,13 @@ class Continuation:
         self._relay.books.health.succeeded(target, self._facts.model, time.monotonic())
         self._exchange.record.site = target
 
-    async def _follow(self, reading: Reading, splice: Splice) -> None:
+    async def _follow(self, target: str, reading: Reading, splice: Splice) -> None:
         """Raises Broken and Unreadable."""
         while not splice.finished:
             events = await reading.events()
             if not events:
                 raise Broken("it ended without its last event")
+            self._relay.books.health.heard(target, self._facts.model, time.monotonic())
             await self._open.wait()
             self._pass_on(splice.feed(events))
 

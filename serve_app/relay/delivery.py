@@ -75,6 +75,8 @@ class Listening(ABC):
     def check(self, now: float) -> None:
         if self._heard:
             self._heard, self._heard_at = False, now
+            exchange = self._exchange
+            exchange.relay.books.health.heard(self.attempt.target, exchange.facts.model, now)
         elif now - self._heard_at > self._limit_s:
             self.stop()
             self.on_lost(f"no byte for {self._limit_s:g} s", False)

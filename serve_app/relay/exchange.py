@@ -129,7 +129,7 @@ class Exchange:
         long before `first_byte_timeout_s` is over."""
         if len(self._attempts) != 1 or (attempt := self._attempts[0]).target not in silent:
             return
-        heard_at = self.relay.books.health.succeeded_at(attempt.target, self.facts.model) or 0.0
+        heard_at = self.relay.books.health.heard_at(attempt.target, self.facts.model) or 0.0
         quiet_s = now - max(heard_at, attempt.started)
         if quiet_s <= self.relay.routing.continuation.stall_s:
             return

@@ -87,8 +87,8 @@ class Stream(Listening):
 
     @property
     def may_leave(self) -> bool:
-        """Whether it could go on elsewhere."""
-        return self._journals and not self.finished
+        """Whether it could go on elsewhere. Before its first event it would be a retry, of which there are not many."""
+        return self._journals and self.begun and not self.finished
 
     def leave(self) -> None:
         """Go on elsewhere, though nothing is wrong."""

@@ -46,13 +46,13 @@ class _Record:
         "ejections",
         "failures",
         "half_began",
+        "heard_at",
         "in_a_row",
         "probed_at",
         "readmitted_at",
         "reason",
         "rests_for",
         "rests_until",
-        "succeeded_at",
         "successes",
     )
 
@@ -70,7 +70,7 @@ class _Record:
         self.reason = ""
         self.probed_at: float | None = None
         self.readmitted_at: float | None = None
-        self.succeeded_at: float | None = None
+        self.heard_at: float | None = None
         self.rests_until: float | None = None
         self.rests_for = ""
 
@@ -100,13 +100,17 @@ class Health:
         """An answer began."""
         place = (site, model)
         record = self._record(place, now)
-        record.succeeded_at = now
+        record.heard_at = now
         if record.ejected_until is None:
             record.in_a_row = 0
             record.turn(now, self._spec.window_s / 2)
             record.successes += 1
         elif now >= record.ejected_until:
             self._readmit(place, record, now)
+
+    def heard(self, site: str, model: str, now: float) -> None:
+        """More of an answer came."""
+        self._record((site, model), now).heard_at = now
 
     def ended(self, site: str, model: str) -> None:
         """One that began came to its end."""
@@ -156,10 +160,10 @@ class Health:
         """Also while a probe may go there."""
         return (site, model) in self._ejected
 
-    def succeeded_at(self, site: str, model: str) -> float | None:
-        """The time of the latest success."""
+    def heard_at(self, site: str, model: str) -> float | None:
+        """When anything of an answer last came from there."""
         record = self._records.get((site, model))
-        return None if record is None else record.succeeded_at
+        return None if record is None else record.heard_at
 
     def _count_failure(self, place: Place, record: _Record, reason: str, now: float) -> None:
         if record.ejected_until is None:

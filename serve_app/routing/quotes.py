@@ -80,11 +80,11 @@ def quote(supply: Supply, leases: Leases) -> Quote | Rejection:
 def site_supply(
     candidate: Candidate, observation: Observation, books: Books, routing: RoutingSpec, now: float
 ) -> Supply | Rejection:
-    """Of a site's placement. One whose state is too old counts as long as requests succeed there."""
+    """Of a site's placement. One whose state is too old counts as long as answers come from there."""
     stale = why_unhealthy(observation, now, routing.state_max_age_s)
     if stale is not None:
-        succeeded_at = books.health.succeeded_at(*candidate.place)
-        if succeeded_at is None or now - succeeded_at > routing.state_max_age_s:
+        heard_at = books.health.heard_at(*candidate.place)
+        if heard_at is None or now - heard_at > routing.state_max_age_s:
             return Rejection(stale, Kind.FULL if _late(observation) else Kind.OUT)
     placement = observation.state.placement(candidate.model) if observation.state is not None else None
     out = _out_of_order(candidate, observation, placement, believed=stale is None)

@@ -112,7 +112,8 @@ def _stopped(processes: list[psutil.Process]) -> Iterator[None]:
 def _fully_back(fleet: Fleet) -> bool:
     """Requests bring an ejected placement back, its share grows for a while, and it works off what it was given."""
     body = {"model": "demo-chat", "prompt": "a", "max_tokens": 1}
-    fleet.http.post("/v1/completions", json=body, headers={"x-rayfleet-site-only": VICTIM})
+    for site in SITES:
+        fleet.http.post("/v1/completions", json=body, headers={"x-rayfleet-site-only": site})
     sites = fleet.http.get("/fleet/sites").json()
     whole = all(share == 1 for site in sites for share in site["shares"].values())
     idle = not any(placement["running"] for site in sites for placement in site["placements"])

@@ -148,6 +148,23 @@ def test_who_waits_at_a_site_that_fell_silent_need_not_wait_for_its_timeout(
             assert_served(alone.result(), "east", 1)
 
 
+def test_who_waits_at_a_site_that_still_answers_others_stays(
+    three_engines: list[Engine], engines: list[Engine]
+) -> None:
+    """Its agent may have no time to tell its state."""
+    east = engines[0]
+    east.behave(max_num_seqs=1, token_s=0.08)
+    quick = {"first_byte_timeout_s": 60, "state_max_age_s": 1, "continuation": {"stall_s": 2}}
+    with serving(in_order(three_engines, **quick)) as endpoint, ThreadPoolExecutor(2) as pool:
+        running = pool.submit(post, endpoint, CHAT, stream=True)
+        wait_for(lambda: requests(east) == [1])
+        waiting = pool.submit(post, endpoint, CHAT, stream=True)
+        wait_for(lambda: requests(east) == [2])
+        east.behave(max_num_seqs=1, token_s=0.08, state=Fault(status=503))
+        assert_served(running.result(), "east", 1)
+        assert_served(waiting.result(), "east", 1)
+
+
 def test_all_who_wait_at_a_site_that_is_lost_go_elsewhere(three_engines: list[Engine], engines: list[Engine]) -> None:
     """They are many more than the retries that the fleet may have at once."""
     with serving(in_order(three_engines, first_byte_timeout_s=3, retry_budget=0.01)) as endpoint:

@@ -123,7 +123,7 @@ def test_old_requests_that_still_succeed_do_not_end_a_back_off() -> None:
     eject(ill, "a", 0)
     ill.succeeded("a", "m", 1)
     assert ejected(ill, "a", 2)
-    assert ill.succeeded_at("a", "m") == 1
+    assert ill.heard_at("a", "m") == 1
 
 
 def test_old_requests_that_still_fail_do_not_lengthen_a_back_off() -> None:
