@@ -73,7 +73,8 @@ class Continuation:
 
     def start(self) -> None:
         """Its place, if there is one, is taken at once: who chooses next is to know."""
-        self._take_place()
+        if self._exchange.call.continuable:
+            self._take_place()
         self._task = self._relay.loop.create_task(self._run())
 
     def pause(self) -> None:
@@ -201,7 +202,7 @@ class Continuation:
             if time.monotonic() - began > self._patience_s(choice):
                 reasons = "; ".join(f"{site}: {reason}" for site, reason in choice.rejections.items())
                 raise Refused(f"no other site can go on. {reasons}")
-            self._exchange.wait_for(choice)
+            self._exchange.wait_for(choice.awaited)
             await self._relay.vacancy()
             if not choice.full:
                 # Nobody is left: those that failed earlier may be well again.

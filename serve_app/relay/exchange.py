@@ -19,7 +19,7 @@ from serve_app.relay.delivery import Delivery, Whole, is_event_stream
 from serve_app.relay.headers import for_client, ours, request_head
 from serve_app.relay.sink import Sink
 from serve_app.relay.stream import Stream, StreamWithIds
-from serve_app.routing.choice import Choice
+from serve_app.routing.choice import Awaited, Choice
 from serve_app.routing.facts import Facts
 
 if TYPE_CHECKING:
@@ -137,15 +137,18 @@ class Exchange:
             attempt.abandon()
             self.failed(attempt, Failed(f"nothing was heard of it for {quiet_s:.1f} s", silent=True))
 
-    def retry_held(self, full: dict[Hashable, Choice]) -> None:
-        """Try again to find a place, unless there was none for one of its kind. `full` is what those were told."""
+    def retry_held(self, full: dict[Hashable, Awaited | None]) -> None:
+        """Try again to find a place, unless there was none for one of its kind. `full` is what those wait for."""
         if not self._held_since:
             return
         kind = (self.facts.kind, tuple(self._excluded()))
-        choice = full.get(kind) or self._choose()
+        if kind in full:
+            self.wait_for(full[kind])
+            return
+        choice = self._choose()
         if choice.target is None and choice.full:
-            full[kind] = choice
-            self.wait_for(choice)
+            full[kind] = choice.awaited
+            self.wait_for(full[kind])
         else:
             self._stop_holding()
             self._go(choice)
@@ -237,9 +240,9 @@ class Exchange:
         self._continuation = Continuation(self, stream, reason)
         self._continuation.start()
 
-    def wait_for(self, choice: Choice | None) -> None:
+    def wait_for(self, awaited: Awaited | None) -> None:
         """The request is load for the site that it waits for; one that wakes is given more time."""
-        site, waking = (None if choice is None else choice.awaited) or (None, False)
+        site, waking = awaited or (None, False)
         if waking and self._held_since:
             self._hold_until = max(self._hold_until, self._held_since + self.relay.routing.hold.wake_s)
         if site != self._awaited:
@@ -282,7 +285,7 @@ class Exchange:
         if choice.target is not None:
             if choice.last_resort:
                 # A sleeper is woken by what goes there in its stead.
-                self.wait_for(choice)
+                self.wait_for(choice.awaited)
             elif self._awaited is not None:
                 self.wait_for(None)
             self.record.attempts += 1
@@ -328,7 +331,7 @@ class Exchange:
             return
         self._held_since = time.monotonic()
         self._hold_until = self._hold_until or self._held_since + self.relay.routing.hold.deadline_s
-        self.wait_for(choice)
+        self.wait_for(choice.awaited)
 
     def _stop_holding(self) -> None:
         if self._held_since:

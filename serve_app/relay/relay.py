@@ -22,7 +22,7 @@ from serve_app.relay.sink import Sink
 from serve_app.relay.stream import Stream
 from serve_app.relay.targets import Target
 from serve_app.routing.books import Books
-from serve_app.routing.choice import Choice, Router
+from serve_app.routing.choice import Awaited, Choice, Router
 from serve_app.routing.explanation import Explanation
 from serve_app.routing.facts import Facts
 from serve_app.routing.filters import why_unhealthy
@@ -253,7 +253,7 @@ class Relay:
 
     def _admit_held(self) -> None:
         self._admitting = False
-        full: dict[Hashable, Choice] = {}
+        full: dict[Hashable, Awaited | None] = {}
         for exchange in list(self.holding.in_turn(self.holding.size)):
             exchange.retry_held(full)
             if len(full) == AT_ONCE:
